@@ -1,0 +1,85 @@
+//! How a plain OS thread waits in bine's blocking operations: a token behind a lock.
+//!
+//! Not `std::thread::park`: that token belongs to the user, who may be in the middle of a protocol
+//! of their own with it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::primitive::{Condvar, Mutex};
+
+/// The token of one OS thread.
+#[derive(Debug)]
+pub(crate) struct OsParker {
+    token: Mutex<bool>,
+    changed: Condvar,
+}
+
+thread_local! {
+    /// The calling thread's parker, or null. Has no destructor, so it can be read at any time.
+    static CURRENT: Cell<*const OsParker> = const { Cell::new(std::ptr::null()) };
+    /// Frees the parker when the thread ends.
+    static REAPER: Reaper = const { Reaper };
+}
+
+/// Drops the thread's own reference to its parker. A thread-local destructor that waits after
+/// this one has run gets a new parker, which is leaked.
+struct Reaper;
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        let parker = CURRENT.replace(std::ptr::null());
+        if !parker.is_null() {
+            // SAFETY: `CURRENT` holds a pointer from `Arc::into_raw` or null, and it no longer
+            // holds this one.
+            drop(unsafe { Arc::from_raw(parker) });
+        }
+    }
+}
+
+impl OsParker {
+    fn new() -> Self {
+        Self { token: Mutex::new(false), changed: Condvar::new() }
+    }
+
+    /// The calling OS thread's, the same one at each call.
+    pub(crate) fn current() -> Arc<Self> {
+        let mut parker = CURRENT.get();
+        if parker.is_null() {
+            parker = Arc::into_raw(Arc::new(Self::new()));
+            CURRENT.set(parker);
+            // Registers the reaper; where thread-locals are being destroyed, there is none.
+            let _ = REAPER.try_with(|_| ());
+        }
+        // SAFETY: `CURRENT` holds a pointer from `Arc::into_raw` whose reference it owns; this
+        // makes a second one.
+        unsafe {
+            Arc::increment_strong_count(parker);
+            Arc::from_raw(parker)
+        }
+    }
+
+    pub(crate) fn park(&self) {
+        let mut token = self.token.lock();
+        while !*token {
+            self.changed.wait(&mut token);
+        }
+        *token = false;
+    }
+
+    pub(crate) fn park_until(&self, deadline: Instant) {
+        let mut token = self.token.lock();
+        while !*token {
+            if self.changed.wait_until(&mut token, deadline).timed_out() {
+                break;
+            }
+        }
+        *token = false;
+    }
+
+    pub(crate) fn unpark(&self) {
+        *self.token.lock() = true;
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,120 @@
+//! The one place that selects the building blocks of every protocol in bine: std and
+//! parking_lot in a normal build, loom's instrumented versions under `--cfg bine_loom`.
+//!
+//! Protocol code in all crates takes its atomics, cells and locks from here and from nowhere
+//! else, so that the models in `loom-tests/` explore the code that ships.
+//!
+//! The two sides have one interface, which is the smaller of the two:
+//! - cells are reached through [`cell::UnsafeCell::with`] and `with_mut`, as in loom;
+//! - locks do not poison and `lock()` returns the guard, as in parking_lot.
+//!
+//! Constructors are `const` in a normal build only (loom's objects register themselves with the
+//! model that runs). A type that must be const-constructible declares its `new` twice, once under
+//! each cfg.
+
+#[cfg(bine_loom)]
+pub use self::under_loom::*;
+#[cfg(not(bine_loom))]
+pub use self::under_std::*;
+
+#[cfg(not(bine_loom))]
+mod under_std {
+    pub use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub use std::sync::Arc;
+
+    /// Atomic types and fences.
+    pub mod atomic {
+        pub use std::sync::atomic::{
+            AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        };
+    }
+
+    /// Interior mutability for data that a protocol guards.
+    pub mod cell {
+        /// A [`std::cell::UnsafeCell`] with loom's interface.
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
+
+        impl<T> UnsafeCell<T> {
+            /// A cell that holds `value`.
+            #[inline(always)]
+            pub const fn new(value: T) -> Self {
+                Self(std::cell::UnsafeCell::new(value))
+            }
+
+            /// Unwraps the value.
+            #[inline(always)]
+            pub fn into_inner(self) -> T {
+                self.0.into_inner()
+            }
+        }
+
+        impl<T: ?Sized> UnsafeCell<T> {
+            /// Calls `f` with a pointer for reading; dereferencing it is the caller's claim that
+            /// nobody writes meanwhile.
+            #[inline(always)]
+            pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+                f(self.0.get())
+            }
+
+            /// Calls `f` with a pointer for writing; dereferencing it is the caller's claim that
+            /// nobody else has access meanwhile.
+            #[inline(always)]
+            pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+                f(self.0.get())
+            }
+        }
+    }
+
+    /// Hints to the processor.
+    pub mod hint {
+        pub use std::hint::spin_loop;
+    }
+}
+
+#[cfg(bine_loom)]
+mod under_loom {
+    pub use loom::sync::Arc;
+
+    /// Atomic types and fences.
+    pub mod atomic {
+        pub use loom::sync::atomic::{
+            AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        };
+    }
+
+    /// Interior mutability for data that a protocol guards.
+    pub mod cell {
+        pub use loom::cell::UnsafeCell;
+    }
+
+    /// Hints to the processor.
+    pub mod hint {
+        pub use loom::hint::spin_loop;
+    }
+
+    /// loom's mutex with parking_lot's interface.
+    #[derive(Debug, Default)]
+    pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+    /// The guard of a [`Mutex`].
+    pub type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    impl<T> Mutex<T> {
+        /// A mutex that holds `value`.
+        pub fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        /// Locks.
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("loom's mutexes never poison")
+        }
+
+        /// Locks if nobody holds the lock.
+        pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+}
