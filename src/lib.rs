@@ -1,1 +1,20 @@
-//! bine
+#![doc = include_str!("../README.md")]
+
+pub use bine_io::{net, signal};
+pub use bine_macros::{main, test};
+pub use bine_runtime::{run, spawn, thread};
+pub use bine_sync::channel;
+
+/// Runtimes of one's own, and what they report.
+pub mod runtime {
+    pub use bine_runtime::{Abandoned, Builder, Metrics, Runtime};
+}
+
+/// Locks with the interface of [`std::sync`], and what std has already.
+pub mod sync {
+    pub use bine_sync::{
+        Condvar, LockResult, Mutex, MutexGuard, PoisonError, TryLockError, TryLockResult,
+        WaitTimeoutResult,
+    };
+    pub use std::sync::{Arc, Weak, atomic};
+}

@@ -1,1 +1,48 @@
+//! Context switches and guarded stacks of the bine green-thread runtime.
 //!
+//! Two modules, neither of which knows what a scheduler is:
+//!
+//! - [`context`] lays the first frame on a stack and switches between stacks. It is the only place
+//!   in bine that is written in assembly; one file per architecture, the contract of such a file in
+//!   [`context`].
+//! - [`stack`] maps, guards, lends and takes back the memory of the stacks.
+//!
+//! This is the lowest layer of bine: nearly every function of [`context`] is unsafe, and the
+//! guarantees that programs rely on are made by the crates above.
+//!
+//! ```
+//! use bine_arch::{context::{self, Context}, stack::{self, StackCache}};
+//!
+//! /// What the two sides share: where each of them was suspended.
+//! struct Pair { main: Context, green: Context }
+//!
+//! unsafe extern "C" fn add_one(mut arg: usize, pair: usize) -> ! {
+//!     let pair = pair as *mut Pair;
+//!     loop {
+//!         // SAFETY: `pair` outlives the stack, and `main` was saved by the switch that came here.
+//!         arg = unsafe { context::switch(&raw mut (*pair).green, (*pair).main, arg + 1) };
+//!     }
+//! }
+//!
+//! let mut cache = StackCache::new();
+//! let permit = cache.reserve(stack::DEFAULT_STACK_SIZE)?;
+//! let stack = cache.take(&permit)?;
+//! let mut pair = Pair { main: Context::null(), green: Context::null() };
+//! let pair = &raw mut pair;
+//! // SAFETY: the stack is fresh, large enough, and lives until its last switch is over; each
+//! // context is continued once after each time that it was saved.
+//! unsafe {
+//!     (*pair).green = context::prepare(stack.top(), add_one, pair as usize);
+//!     assert_eq!(context::switch(&raw mut (*pair).main, (*pair).green, 41), 42);
+//!     assert_eq!(context::switch(&raw mut (*pair).main, (*pair).green, 1), 2);
+//! }
+//! cache.put(stack);
+//! cache.release(permit);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+#![deny(unsafe_code)]
+
+mod backend;
+pub mod context;
+pub mod stack;

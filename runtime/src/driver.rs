@@ -26,7 +26,6 @@ pub fn install(driver: &'static dyn Driver) -> bool {
 
 /// Asks the installed driver, if there is one.
 #[inline]
-#[cfg_attr(bine_loom, expect(dead_code, reason = "workers are absent under loom"))]
 pub(crate) fn poll(wake: &mut WakeBatch) -> usize {
     match DRIVER.get() {
         Some(driver) => driver.poll(wake),

@@ -1,6 +1,60 @@
-//! Scheduler, green threads, parking and timers of the [bine](https://docs.rs/bine) runtime.
+//! Scheduler, green threads, parking and timers of the bine runtime.
+//!
+//! Most programs use the facade, `bine`. This crate is its core: what moves green threads between
+//! run queues and OS threads. It knows nothing of descriptors (bine-io) or locks (bine-sync); both
+//! wait through [`wait`], and a poller offers itself through [`driver`].
+//!
+//! Under `--cfg bine_loom` the crate consists of its protocols alone, on loom's atomics.
 
+#![deny(unsafe_code)]
+
+#[cfg(not(bine_loom))]
+mod clock;
+#[allow(unsafe_code)]
+mod completion;
+#[cfg(not(bine_loom))]
 pub mod driver;
+mod idle;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
 mod os_parker;
 pub mod primitive;
+#[allow(unsafe_code)]
+mod queue;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod runtime;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod search;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod task;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+pub mod thread;
+#[allow(unsafe_code)]
+mod timer;
+mod token;
+#[allow(unsafe_code)]
 pub mod wait;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod worker;
+
+#[cfg(not(bine_loom))]
+pub use self::{
+    runtime::{Builder, Metrics, Runtime, default_runtime, run},
+    task::Abandoned,
+    thread::spawn,
+};
+
+/// The protocols, for the models in `loom-tests/`. No part of the interface.
+#[doc(hidden)]
+pub mod protocol {
+    pub use crate::completion::{Completed, Completion};
+    pub use crate::idle::{Idle, Left};
+    pub use crate::queue::{Inbox, LocalQueue, Node};
+    pub use crate::timer::{NEVER, Timers};
+    pub use crate::token::{Commit, Token, Unpark};
+}

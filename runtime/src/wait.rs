@@ -8,86 +8,244 @@
 //!
 //! The same calls serve green threads and plain OS threads. The token here is *not* the one of
 //! `bine::thread::park`: an operation that waits never eats a user's `unpark`.
+//!
+//! Under `--cfg bine_loom` the calls are those of loom's own threads.
 
-use std::sync::Arc;
-use std::time::Instant;
+#[cfg(bine_loom)]
+pub use self::on_loom::{Unparker, park};
+#[cfg(not(bine_loom))]
+pub use self::on_threads::{Unparker, WakeBatch, checkpoint, is_green, park, park_until};
 
-use crate::os_parker::OsParker;
+#[cfg(bine_loom)]
+mod on_loom {
+    /// Wakes one thread from [`park`].
+    #[derive(Clone, Debug)]
+    pub struct Unparker(loom::thread::Thread);
 
-/// Wakes one thread, green or OS, from [`park`].
-///
-/// Everything before `unpark` happens before the return of the `park` that it ends.
-#[derive(Clone, Debug)]
-pub struct Unparker(Target);
+    impl Unparker {
+        /// The calling thread's.
+        pub fn current() -> Self {
+            Self(loom::thread::current())
+        }
 
-#[derive(Clone, Debug)]
-enum Target {
-    Os(Arc<OsParker>),
-}
-
-impl Unparker {
-    /// The calling thread's.
-    pub fn current() -> Self {
-        Self(Target::Os(OsParker::current()))
-    }
-
-    /// Makes the thread's current or next [`park`] return.
-    pub fn unpark(self) {
-        match self.0 {
-            Target::Os(parker) => parker.unpark(),
+        /// Makes the thread's current or next [`park`] return.
+        pub fn unpark(self) {
+            self.0.unpark();
         }
     }
+
+    /// Waits until the calling thread is unparked.
+    pub fn park() {
+        loom::thread::park();
+    }
 }
 
-/// Waits until the calling thread is unparked. May return for no reason.
-pub fn park() {
-    OsParker::current().park();
-}
+#[cfg(not(bine_loom))]
+mod on_threads {
+    use std::mem::ManuallyDrop;
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+    use std::time::Instant;
 
-/// Waits until the calling thread is unparked or `deadline` has passed. May return for no reason.
-pub fn park_until(deadline: Instant) {
-    OsParker::current().park_until(deadline);
-}
+    use crate::clock;
+    use crate::os_parker::OsParker;
+    use crate::runtime::Shared;
+    use crate::task::{ANYWHERE, TaskRef};
+    use crate::token::Unpark;
+    use crate::worker::{self, Runnable};
+    use std::sync::atomic::Ordering;
 
-/// Whether the caller runs on a green thread (of any runtime).
-pub fn is_green() -> bool {
-    false
-}
+    /// Wakes one thread, green or OS, from [`park`].
+    ///
+    /// Everything before `unpark` happens before the return of the `park` that it ends.
+    #[derive(Clone, Debug)]
+    pub struct Unparker(Target);
 
-/// Charges one unit of the calling green thread's operation budget and yields when it is spent, so
-/// that a thread whose operations never have to wait does not keep its worker for itself. To be
-/// called once by each operation that may succeed without waiting. Nothing on an OS thread.
-#[inline]
-pub fn checkpoint() {}
-
-/// Gathers wake-ups, so that many threads can be moved to their queues before any worker is woken,
-/// and each worker is then woken once. Flushes when dropped.
-#[derive(Debug, Default)]
-pub struct WakeBatch {
-    os: Vec<Unparker>,
-}
-
-impl WakeBatch {
-    /// An empty batch.
-    pub fn new() -> Self {
-        Self::default()
+    #[derive(Clone, Debug)]
+    enum Target {
+        Green(TaskRef),
+        Os(Arc<OsParker>),
     }
 
-    /// Adds a thread to wake.
-    pub fn push(&mut self, unparker: Unparker) {
-        self.os.push(unparker);
-    }
+    impl Unparker {
+        /// The calling thread's.
+        #[inline]
+        pub fn current() -> Self {
+            match worker::green() {
+                // SAFETY: the thread that runs is alive.
+                Some((_, task)) => Self(Target::Green(unsafe { TaskRef::from_borrowed(task) })),
+                None => Self(Target::Os(OsParker::current())),
+            }
+        }
 
-    /// Wakes all that were added.
-    pub fn flush(&mut self) {
-        for unparker in self.os.drain(..) {
-            unparker.unpark();
+        pub(crate) fn from_task(task: TaskRef) -> Self {
+            Self(Target::Green(task))
+        }
+
+        /// Makes the thread's current or next [`park`] return.
+        #[inline]
+        pub fn unpark(self) {
+            match self.0 {
+                Target::Green(task) => unpark_green(&task),
+                Target::Os(parker) => parker.unpark(),
+            }
+        }
+
+        /// Whether both wake the same thread.
+        pub fn is_same(&self, other: &Self) -> bool {
+            match (&self.0, &other.0) {
+                (Target::Green(a), Target::Green(b)) => a.as_ptr() == b.as_ptr(),
+                (Target::Os(a), Target::Os(b)) => Arc::ptr_eq(a, b),
+                _ => false,
+            }
         }
     }
-}
 
-impl Drop for WakeBatch {
-    fn drop(&mut self) {
-        self.flush();
+    /// The caller's reference keeps the thread's cell, and that its runtime's shared state, however
+    /// soon the thread ends.
+    fn unpark_green(task: &TaskRef) {
+        if task.token.unpark() == Unpark::Nothing {
+            return;
+        }
+        match worker::core() {
+            Some(core) if core.shared == task.shared => core.schedule(task.as_ptr()),
+            // SAFETY: see above.
+            _ => unsafe { task.shared.as_ref() }.schedule_from_outside(task.as_ptr()),
+        }
+    }
+
+    /// Waits until the calling thread is unparked. May return for no reason.
+    #[inline]
+    pub fn park() {
+        match worker::green() {
+            Some((core, task)) => {
+                // SAFETY: the thread that runs is alive.
+                if !unsafe { task.as_ref() }.token.try_consume() {
+                    core.park(task);
+                }
+            }
+            None => OsParker::current().park(),
+        }
+    }
+
+    /// Waits until the calling thread is unparked or `deadline` has passed. May return for no
+    /// reason.
+    pub fn park_until(deadline: Instant) {
+        let Some((core, task)) = worker::green() else {
+            return OsParker::current().park_until(deadline);
+        };
+        // SAFETY: the thread that runs is alive.
+        if unsafe { task.as_ref() }.token.try_consume() {
+            return;
+        }
+        // SAFETY: the run reference is borrowed for the length of the wait, and not dropped.
+        let target = ManuallyDrop::new(unsafe { TaskRef::from_owned(task) });
+        let timers = &core.shared().remotes[core.index].timers;
+        timers.with_deadline(&target, clock::nanos_of(deadline), || core.park(task));
+    }
+
+    /// Whether the caller runs on a green thread (of any runtime).
+    pub fn is_green() -> bool {
+        worker::green().is_some()
+    }
+
+    /// Charges one unit of the calling green thread's operation budget and yields when it is spent,
+    /// so that a thread whose operations never have to wait does not keep its worker for itself.
+    /// To be called once by each operation that may succeed without waiting. Nothing on an OS
+    /// thread.
+    #[inline]
+    pub fn checkpoint() {
+        if let Some((core, task)) = worker::green() {
+            core.checkpoint(task);
+        }
+    }
+
+    /// Gathers wake-ups, so that all threads are moved to their queues before any worker is woken,
+    /// and each worker is then woken once. Flushes when dropped.
+    #[derive(Debug, Default)]
+    pub struct WakeBatch {
+        threads: Vec<Unparker>,
+        /// The workers whose inbox was empty before.
+        workers: Vec<(NonNull<Shared>, usize)>,
+        /// How many threads were queued that any worker may run.
+        stealable: Vec<(NonNull<Shared>, usize)>,
+    }
+
+    // SAFETY: the pointers are to shared state, which the unparkers beside them keep.
+    unsafe impl Send for WakeBatch {}
+
+    impl WakeBatch {
+        /// An empty batch.
+        pub fn new() -> Self {
+            Self::default()
+        }
+
+        /// Adds a thread to wake.
+        pub fn push(&mut self, unparker: Unparker) {
+            self.threads.push(unparker);
+        }
+
+        /// Wakes all that were added.
+        pub fn flush(&mut self) {
+            let threads = std::mem::take(&mut self.threads);
+            for thread in &threads {
+                match &thread.0 {
+                    Target::Green(task) => self.queue(task),
+                    Target::Os(parker) => parker.unpark(),
+                }
+            }
+            // `threads` still keeps every runtime that is named here.
+            for (shared, worker) in self.workers.drain(..) {
+                // SAFETY: see above.
+                unsafe { shared.as_ref() }.wake_worker(worker);
+            }
+            for (shared, count) in self.stealable.drain(..) {
+                // SAFETY: see above.
+                unsafe { shared.as_ref() }.wake_many(count);
+            }
+            self.threads = threads;
+            self.threads.clear();
+        }
+
+        /// Queues a thread without waking a worker for it.
+        fn queue(&mut self, task: &TaskRef) {
+            if task.token.unpark() == Unpark::Nothing {
+                return;
+            }
+            // SAFETY: our reference keeps the cell, and that the shared state.
+            let shared = unsafe { task.shared.as_ref() };
+            let here = worker::core().filter(|core| core.shared == task.shared);
+            // Relaxed: acquired with the token.
+            match (task.home.load(Ordering::Relaxed), here) {
+                (ANYWHERE, _) => {
+                    shared.injector.push(Runnable(task.as_ptr()));
+                    self.count_stealable(task.shared);
+                }
+                (home, Some(core)) if home as usize == core.index => {
+                    core.schedule_later(task.as_ptr());
+                }
+                (home, _) => {
+                    let home = home as usize;
+                    // SAFETY: we took the thread out of PARKED, so it is in no queue, and its run
+                    // reference is ours to hand on.
+                    if unsafe { shared.remotes[home].inbox.push(task.as_ptr().as_ptr()) } {
+                        self.workers.push((task.shared, home));
+                    }
+                }
+            }
+        }
+
+        fn count_stealable(&mut self, shared: NonNull<Shared>) {
+            match self.stealable.iter_mut().find(|(other, _)| *other == shared) {
+                Some((_, count)) => *count += 1,
+                None => self.stealable.push((shared, 1)),
+            }
+        }
+    }
+
+    impl Drop for WakeBatch {
+        fn drop(&mut self) {
+            self.flush();
+        }
     }
 }

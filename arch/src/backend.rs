@@ -1,0 +1,15 @@
+//! Selects the file that holds the switch of the target's architecture. Its contract stands in
+//! [`context`](crate::context).
+
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64.rs"]
+mod arch;
+
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64.rs"]
+mod arch;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("bine has no context switch for this architecture: only for x86_64 and aarch64");
+
+pub(crate) use arch::{prepare, switch, switch_final};

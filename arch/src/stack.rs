@@ -1,0 +1,259 @@
+//! Guarded stacks: mapped in slabs, lent against permits, recycled hottest first.
+//!
+//! # Concepts
+//!
+//! - A **slot** is the memory of one stack: a guard page at the bottom and the usable pages above
+//!   it. All slots of a size class have the same size; classes are the powers of two from
+//!   [`MIN_STACK_SIZE`] to [`MAX_STACK_SIZE`], and the guard page comes on top of them.
+//! - A **slab** is one large reservation of address space (`MAP_NORESERVE`), carved into slots.
+//!   Memory is committed by the kernel when a page is touched. Slabs are never unmapped.
+//! - A **depot** holds the free slots of a class, for the whole process. Recycled slots are lent
+//!   before fresh ones. Which slots are free is kept in arrays beside the stacks: a free stack is
+//!   never written to, and the bottom page and all pages that no green thread ran on stay
+//!   uncommitted.
+//! - A **permit** is the right to have one stack of a class. A green thread that has been spawned
+//!   holds a permit only; the stack is bound when it first runs, and goes back at the moment it
+//!   ends. A hundred thousand green threads that are spawned and run one after the other so share
+//!   one warm stack, instead of guarding and faulting in one each (1.2 to 1.7 us to guard a fresh
+//!   one, 2 to 12 us for the first touch of its pages, measured on a virtual machine; a recycled
+//!   one costs a few nanoseconds).
+//! - A [`StackCache`] is a worker's own supply, used without locks: a magazine of free stacks, and
+//!   a credit of permits.
+//!
+//! # The promise, and how it is kept
+//!
+//! *Who holds a permit can take one stack at any time, on any thread.* So "no stack can be had"
+//! shows when a green thread is spawned, as an [`io::Error`], and not later, when nobody can be
+//! told.
+//!
+//! For each depot let `capacity` be the number of slots that exist, free or not, and `promised` the
+//! sum of
+//!
+//! - the permits that exist,
+//! - the credits of all caches (permits that a cache may give out without asking),
+//! - the room of all magazines (free stacks that a cache may withhold from the others).
+//!
+//! **Invariant 1:** `promised <= capacity`. `promised` is raised only by a compare-and-swap that
+//! checks this; `capacity` never falls.
+//!
+//! **Invariant 2:** a magazine never holds more stacks than the room that its cache was promised.
+//!
+//! **Invariant 3:** the user has at most one stack for each permit: the stack is given back before
+//! the permit.
+//!
+//! Then a permit whose stack has not been taken finds one: the slots that are not in the depot are
+//! in use, at most `permits - 1`, or in magazines, at most their room; so the depot has at least
+//! `capacity - (permits - 1) - room >= 1`. The argument needs that a stack is back before the
+//! permit it was taken on counts as free: `promised` is lowered with Release after the stack was
+//! put, and raised with Acquire before one is taken.
+//!
+//! Who breaks invariant 3 risks no memory, only the promise: the depot then tries to grow, and may
+//! fail.
+//!
+//! # Guards
+//!
+//! The guard page is made by `MADV_GUARD_INSTALL` (Linux 6.13), which marks it in the page table,
+//! leaves the slab one mapping, and is done when a slot is lent for the first time. A million
+//! stacks need a few dozen mappings. Where the kernel answers `EINVAL`, or the environment variable
+//! `BINE_STACK_GUARD` is `mprotect` when the first stack is reserved, or the crate is built with
+//! `--cfg bine_mprotect_guards`, guards are made by `mprotect(PROT_NONE)`. Each stack then costs
+//! two of the process's mappings, of which there are 65,530 by default (`vm.max_map_count`): so
+//! `capacity` counts a slot only once it is guarded, and the limit of about 31,000 stacks shows in
+//! [`StackCache::reserve`]. A part of the limit is left to the rest of the process.
+//!
+//! # Where the top of a stack is
+//!
+//! If stacks were a power of two apart, the hot ends of all of them would compete for the same few
+//! sets of the first-level cache and of the TLB. Slots are therefore an odd number of pages apart
+//! (the class and the guard page), and the top of a stack lies up to 15 cache lines below the end
+//! of its slot, neighbours differing by one line (cache colouring; Bonwick, "The Slab Allocator",
+//! 1994, has the idea for kernel objects).
+//!
+//! # Rejected
+//!
+//! - *Free lists inside the stacks*: commits a page of every stack that was ever free.
+//! - *One mapping a stack*: a system call to make, another to free, and the limit of mappings.
+//! - *Stacks bound at spawn*: what the permits avoid, see above.
+//! - *Growing stacks by copying them*: Rust values have addresses.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+mod cache;
+mod class;
+mod depot;
+mod guard;
+mod slab;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::StackCache;
+pub use guard::GuardMechanism;
+
+use class::SizeClass;
+use depot::Depot;
+use slab::Slot;
+
+/// The size of a stack unless asked otherwise, in bytes: 256 KiB. Only the pages that are touched
+/// cost memory.
+pub const DEFAULT_STACK_SIZE: usize = 256 * 1024;
+
+/// The size of the smallest stacks, in bytes: 16 KiB. Smaller requests get this.
+pub const MIN_STACK_SIZE: usize = 16 * 1024;
+
+/// The size of the largest stacks, in bytes: 4 GiB. Larger requests are
+/// [`io::ErrorKind::InvalidInput`].
+pub const MAX_STACK_SIZE: usize = MIN_STACK_SIZE << (class::COUNT - 1);
+
+/// The right to take one stack of a size class; see the [module](self).
+///
+/// One byte, and so is `Option<Permit>`. Dropping it gives the right back to the process;
+/// [`StackCache::release`] gives it to a cache, which is cheaper.
+#[must_use = "dropping a permit gives the right to the stack back"]
+pub struct Permit(SizeClass);
+
+impl Permit {
+    /// Reserves a stack of at least `size` bytes, from a thread that has no [`StackCache`].
+    ///
+    /// # Errors
+    ///
+    /// As [`StackCache::reserve`].
+    pub fn reserve(size: usize) -> io::Result<Self> {
+        let class = SizeClass::of(size)?;
+        Depot::of(class).promise(1)?;
+        Ok(Self(class))
+    }
+
+    /// The usable size of the stacks of this permit, in bytes, up to 15 cache lines of which are
+    /// not used (see [`Stack::size`]).
+    #[must_use]
+    pub fn stack_size(&self) -> usize {
+        self.0.usable()
+    }
+
+    /// Whether `stack` is one of those that this permit stands for.
+    #[inline]
+    #[must_use]
+    pub fn fits(&self, stack: &Stack) -> bool {
+        self.0 == stack.class
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        Depot::of(self.0).withdraw(1);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("stack_size", &self.stack_size()).finish()
+    }
+}
+
+/// A stack: memory that nothing else uses, with a guard page below it.
+///
+/// Dropping it gives it back to the depot of the process; [`StackCache::put`] gives it to a cache,
+/// which is cheaper. Either way it must be given back before the [`Permit`] that it was taken on.
+///
+/// The memory is not cleared between uses.
+///
+/// # Invariant
+///
+/// `slot` is a guarded slot of class `class`, in no depot and in no magazine: this value owns it.
+#[must_use = "dropping a stack gives it back"]
+pub struct Stack {
+    slot: Slot,
+    class: SizeClass,
+}
+
+impl Stack {
+    /// The end of the stack: one past its highest usable byte, 64-aligned.
+    #[inline]
+    #[must_use]
+    pub fn top(&self) -> NonNull<u8> {
+        self.slot.top(self.class)
+    }
+
+    /// The lowest usable address, just above the guard page.
+    #[inline]
+    #[must_use]
+    pub fn limit(&self) -> NonNull<u8> {
+        self.slot.limit()
+    }
+
+    /// The usable bytes, from [`limit`](Self::limit) to [`top`](Self::top): the size of the class
+    /// less up to 15 cache lines, by which the tops of neighbouring stacks differ.
+    #[inline]
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.top().addr().get() - self.limit().addr().get()
+    }
+
+    /// The addresses of the guard page, which ends where the stack begins. Any access to it is a
+    /// SIGSEGV.
+    #[inline]
+    #[must_use]
+    pub fn guard(&self) -> Range<usize> {
+        self.slot.guard()
+    }
+
+    /// The size that its class stands for, in bytes: the least size to reserve such stacks with.
+    #[inline]
+    #[must_use]
+    pub fn class(&self) -> usize {
+        self.class.bytes()
+    }
+
+    fn into_slot(self) -> Slot {
+        let slot = self.slot;
+        std::mem::forget(self);
+        slot
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        Depot::of(self.class).put(self.slot);
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack").field("top", &self.top()).field("size", &self.size()).finish()
+    }
+}
+
+/// Counts of the stacks of the process, all size classes together. See [`stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Slots that address space is mapped for.
+    pub mapped: usize,
+    /// Slots that have their guard page.
+    pub guarded: usize,
+    /// Slots outside the depots: stacks in use, and free ones in the magazines of [`StackCache`]s.
+    pub lent: usize,
+    /// What is promised: permits, and what caches keep in reserve.
+    pub promised: usize,
+    /// Slabs: the number of mappings that were asked for (the kernel merges neighbours).
+    pub slabs: usize,
+    /// Address space of all slabs, in bytes. Memory is used for touched pages only.
+    pub mapped_bytes: usize,
+    /// How stacks are guarded; `None` before the first slab.
+    pub guard: Option<GuardMechanism>,
+}
+
+/// Counts the stacks of the process. The numbers of each size class are consistent among
+/// themselves, except for `promised`, which others may change meanwhile.
+#[must_use]
+pub fn stats() -> Stats {
+    let mut stats = Stats { guard: GuardMechanism::in_force(), ..Stats::default() };
+    for class in SizeClass::all() {
+        Depot::of(class).count(&mut stats);
+    }
+    stats
+}

@@ -1,0 +1,165 @@
+//! Guard pages: which mechanism the kernel has, and how to install one guard.
+
+#![allow(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::class::{SizeClass, page_size};
+use super::slab::Slot;
+
+/// `MADV_GUARD_INSTALL` of `<asm-generic/mman-common.h>`, the same on all architectures.
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// Forces the fallback when it is set to `mprotect`.
+const ENVIRONMENT: &str = "BINE_STACK_GUARD";
+
+/// Mappings that are left to the rest of the process (its allocator, libraries, OS threads): to run
+/// into the limit itself would make any of these fail, at a place that cannot tell why.
+const MAPPINGS_FOR_OTHERS: usize = 2048;
+
+/// What a guard by `mprotect` costs: the guard itself, and the stack that it separates from its
+/// neighbours.
+const MAPPINGS_PER_GUARD: usize = 2;
+
+/// How the guard page below a stack is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuardMechanism {
+    /// `madvise(MADV_GUARD_INSTALL)`: no mappings of its own, done when a stack is first lent.
+    Madvise,
+    /// `mprotect(PROT_NONE)`: two mappings a stack, done when it is reserved.
+    Mprotect,
+}
+
+/// Decided once, by the first slab of the process.
+static MECHANISM: OnceLock<GuardMechanism> = OnceLock::new();
+
+impl GuardMechanism {
+    /// The mechanism that was decided on, if it was.
+    pub(super) fn in_force() -> Option<Self> {
+        MECHANISM.get().copied()
+    }
+
+    /// Decides on a mechanism, if that has not been done, by guarding `slot`: one that nobody uses.
+    pub(super) fn decide(slot: Slot) -> io::Result<Self> {
+        if let Some(mechanism) = Self::in_force() {
+            return Ok(mechanism);
+        }
+        let forced = cfg!(bine_mprotect_guards)
+            || std::env::var_os(ENVIRONMENT).as_deref() == Some(OsStr::new("mprotect"));
+        let mechanism = if forced { Self::Mprotect } else { probe(slot)? };
+        Ok(*MECHANISM.get_or_init(|| mechanism))
+    }
+
+    /// Makes the bottom page of `slot` its guard. To do it twice does no harm.
+    pub(super) fn install(self, slot: Slot, class: SizeClass) -> io::Result<()> {
+        match self {
+            Self::Madvise => match madvise_guard(slot) {
+                // The kernel knows guards, but not here: the memory was locked (mlockall) since the
+                // probe.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => mprotect_guard(slot, class),
+                other => other.map_err(|e| madvise_error(&e, class)),
+            },
+            Self::Mprotect => mprotect_guard(slot, class),
+        }
+    }
+}
+
+fn probe(slot: Slot) -> io::Result<GuardMechanism> {
+    match madvise_guard(slot) {
+        // Emulators answer "yes" to any advice: believe it when the page can no longer be read.
+        Ok(()) if is_unreadable(slot) => Ok(GuardMechanism::Madvise),
+        Ok(()) => Ok(GuardMechanism::Mprotect),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(GuardMechanism::Mprotect),
+        Err(e) => Err(e),
+    }
+}
+
+fn madvise_guard(slot: Slot) -> io::Result<()> {
+    loop {
+        let page = slot.guard_page().as_ptr().cast();
+        // SAFETY: the bottom page of a slot belongs to nobody but its guard: no Rust value is ever
+        // there.
+        if unsafe { libc::madvise(page, page_size(), MADV_GUARD_INSTALL) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Whether the guard page of `slot` is one, found out without a fault: a system call that reads a
+/// path there answers `EFAULT`.
+fn is_unreadable(slot: Slot) -> bool {
+    let path = slot.guard_page().as_ptr().cast();
+    // SAFETY: if the page can be read it is zero, an empty path; if it cannot, the kernel says so.
+    let result = unsafe { libc::access(path, libc::F_OK) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+fn mprotect_guard(slot: Slot, class: SizeClass) -> io::Result<()> {
+    /// How many there are: they are never removed.
+    static INSTALLED: AtomicUsize = AtomicUsize::new(0);
+    // A counter that orders nothing: Relaxed.
+    let installed = INSTALLED.fetch_add(1, Ordering::Relaxed);
+    let result = if installed < budget() {
+        let page = slot.guard_page().as_ptr().cast();
+        // SAFETY: as in `madvise_guard`.
+        match unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } {
+            0 => return Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ENOMEM))
+    };
+    INSTALLED.fetch_sub(1, Ordering::Relaxed);
+    result.map_err(|e| mprotect_error(&e, class, installed))
+}
+
+/// How many guards `mprotect` may make. Without a limit that can be read, the kernel's answers
+/// decide.
+fn budget() -> usize {
+    static BUDGET: OnceLock<usize> = OnceLock::new();
+    *BUDGET.get_or_init(|| match max_map_count() {
+        Some(limit) => limit.saturating_sub(MAPPINGS_FOR_OTHERS) / MAPPINGS_PER_GUARD,
+        None => usize::MAX,
+    })
+}
+
+fn max_map_count() -> Option<usize> {
+    fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+}
+
+#[cold]
+fn madvise_error(error: &io::Error, class: SizeClass) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!(
+            "cannot guard a stack of {} KiB: \
+             madvise(MADV_GUARD_INSTALL) of its bottom page failed: {error}",
+            class.bytes() / 1024,
+        ),
+    )
+}
+
+#[cold]
+fn mprotect_error(error: &io::Error, class: SizeClass, installed: usize) -> io::Error {
+    let limit = max_map_count().map_or_else(String::new, |n| format!(", now {n}"));
+    io::Error::new(
+        error.kind(),
+        format!(
+            "cannot guard one more stack of {} KiB beside the {installed} that there are: \
+             mprotect(PROT_NONE) of its bottom page: {error}. Each such guard takes two mappings \
+             of the process, and vm.max_map_count limits them{limit}. \
+             Raise it (sysctl -w vm.max_map_count=1000000), have fewer green threads at once, \
+             or run on Linux 6.13 or later, whose guards take no mappings",
+            class.bytes() / 1024,
+        ),
+    )
+}

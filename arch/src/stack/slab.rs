@@ -1,0 +1,129 @@
+//! Address space: mapping a slab, and where things lie in a slot.
+//!
+//! ```text
+//!    slot                                            next slot
+//!    |                                               |
+//!    +-------+-------------------------------+-------+-------+---
+//!    | guard | usable                        | colour| guard |
+//!    +-------+-------------------------------+-------+-------+---
+//!            ^ limit                         ^ top
+//! ```
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+use super::class::{SizeClass, page_size};
+
+/// Neighbouring tops differ by this many bytes: a cache line.
+const COLOUR_STEP: usize = 64;
+/// How many colours there are; a power of two. More would spread further, and push more frames out
+/// of the top page.
+const COLOURS: usize = 16;
+
+/// The lowest address of a slot. Copying it is harmless; who owns the memory is said by where it is
+/// kept.
+///
+/// # Invariant
+///
+/// Points to `stride` bytes inside a slab of the class, and slabs are never unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(NonNull<u8>);
+
+// SAFETY: an address without any access of its own; memory is no property of a thread.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    #[inline]
+    pub(super) fn top(self, class: SizeClass) -> NonNull<u8> {
+        // Consecutive slots are an odd number of pages apart: their page numbers run through all
+        // colours.
+        let colour = (self.0.addr().get() / page_size()) % COLOURS * COLOUR_STEP;
+        // SAFETY: the slot is `stride` bytes, of one mapping; the colour is less than the usable
+        // part.
+        unsafe { self.0.add(class.stride() - colour) }
+    }
+
+    #[inline]
+    pub(super) fn limit(self) -> NonNull<u8> {
+        // SAFETY: a slot is more than a page.
+        unsafe { self.0.add(page_size()) }
+    }
+
+    #[inline]
+    pub(super) fn guard(self) -> Range<usize> {
+        let start = self.0.addr().get();
+        start..start + page_size()
+    }
+
+    /// The guard page, for the system call that makes it one.
+    pub(super) fn guard_page(self) -> NonNull<u8> {
+        self.0
+    }
+}
+
+/// Slots of a slab that have never been lent.
+#[derive(Debug)]
+pub(super) struct FreshSlots {
+    next: Slot,
+    left: usize,
+    class: SizeClass,
+}
+
+impl FreshSlots {
+    /// Maps a slab of `count` slots.
+    pub(super) fn map(class: SizeClass, count: usize) -> io::Result<Self> {
+        let bytes = class
+            .stride()
+            .checked_mul(count)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // One touched page must not commit two megabytes. A kernel without huge pages refuses: as
+        // good.
+        // SAFETY: the range is ours, and the advice changes no contents.
+        unsafe { libc::madvise(base, bytes, libc::MADV_NOHUGEPAGE) };
+        let base =
+            NonNull::new(base.cast()).expect("the kernel maps nothing at address zero unasked");
+        Ok(Self { next: Slot(base), left: count, class })
+    }
+
+    /// Gives a slab back, of which nothing has been carved.
+    pub(super) fn unmap(self) {
+        let bytes = self.class.stride() * self.left;
+        // SAFETY: the whole of a mapping that nobody else knows. A failure would only leave it there.
+        unsafe { libc::munmap(self.next.0.as_ptr().cast(), bytes) };
+    }
+
+    /// One fresh slot that was carved but could not be guarded.
+    pub(super) fn one(slot: Slot, class: SizeClass) -> Self {
+        Self { next: slot, left: 1, class }
+    }
+
+    /// Carves the next slot.
+    pub(super) fn carve(&mut self) -> Option<Slot> {
+        self.left = self.left.checked_sub(1)?;
+        let slot = self.next;
+        // SAFETY: stays within the slab, or at its end when it was the last slot.
+        self.next = Slot(unsafe { slot.0.add(self.class.stride()) });
+        Some(slot)
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The slot that [`carve`](Self::carve) would return, for a probe of the guard mechanism.
+    pub(super) fn first(&self) -> Option<Slot> {
+        (self.left > 0).then_some(self.next)
+    }
+}

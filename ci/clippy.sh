@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# No warnings from rustc or clippy, in the normal build and in the one that loom models.
+set -euo pipefail
+# shellcheck source=ci/environment.sh
+source "$(dirname "$0")/environment.sh"
+
+cargo clippy --version >/dev/null 2>&1 || missing "no clippy: rustup component add clippy"
+cargo clippy --workspace --all-targets -- -D warnings
+
+# Other flags mean another build of every crate: a directory of its own keeps both.
+RUSTFLAGS="--cfg bine_loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR="$target_dir/loom" \
+    cargo clippy -p bine-runtime -p bine-sync -p bine-io -p bine-loom-tests --tests -- -D warnings

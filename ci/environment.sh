@@ -1,0 +1,24 @@
+# shellcheck shell=bash
+# What every step needs: sourced by the scripts in this directory, not run.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# Incremental builds cost time and space where each crate is built once.
+export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
+
+# The directory that cargo builds into.
+# shellcheck disable=SC2034 # the scripts that source this use it
+target_dir="${CARGO_TARGET_DIR:-target}"
+
+# Ends the step because a tool is missing: as a failure on the CI machine, and as a success with a
+# message elsewhere.
+missing() {
+    if [[ "${CI:-}" == true ]]; then
+        echo "error: $*" >&2
+        exit 1
+    fi
+    echo "skipped: $*"
+    exit 0
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes sure that the tools of the other steps exist, and installs only what is missing.
+#
+# rustfmt and clippy come through rustup. A linker for rustc, and the clients that ci/examples.sh
+# uses beside our own, come from the system: they are installed on the CI machine only.
+set -euo pipefail
+# shellcheck source=ci/environment.sh
+source "$(dirname "$0")/environment.sh"
+
+# The name of the rustup component for a cargo subcommand that does not work.
+components=()
+cargo fmt --version >/dev/null 2>&1 || components+=(rustfmt)
+cargo clippy --version >/dev/null 2>&1 || components+=(clippy)
+if ((${#components[@]} > 0)); then
+    if command -v rustup >/dev/null; then
+        rustup component add "${components[@]}" || missing "rustup cannot add ${components[*]}"
+    else
+        missing "no ${components[*]}, and no rustup to add them with"
+    fi
+fi
+
+packages=()
+command -v cc >/dev/null || packages+=(gcc libc6-dev)
+command -v python3 >/dev/null || packages+=(python3)
+command -v nc >/dev/null || packages+=(netcat-openbsd)
+if ((${#packages[@]} > 0)); then
+    if [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" ||
+            missing "apt-get cannot install ${packages[*]}"
+    else
+        echo "not installed: ${packages[*]}"
+    fi
+fi
+command -v cc >/dev/null || missing "rustc needs a C compiler to link with"
+
+rustc --version
+cargo --version
+cargo fmt --version
+cargo clippy --version

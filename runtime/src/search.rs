@@ -1,0 +1,174 @@
+//! A worker's root loop: run what is its own, else search everywhere, else sleep.
+
+use std::time::Duration;
+use std::{ptr, thread};
+
+use std::ptr::NonNull;
+
+use crossbeam_deque::Steal;
+
+use crate::idle::Left;
+use crate::task::Task;
+use crate::timer::NEVER;
+use crate::wait::WakeBatch;
+use crate::worker::{Core, Runnable};
+use crate::{clock, driver};
+
+/// Rounds over all peers before a searcher gives up.
+const SEARCH_ROUNDS: usize = 4;
+
+/// Ends the process if a worker's loop unwinds: its green threads would wait for ever.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("fatal: a bine worker panicked outside of any green thread");
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs the worker until its runtime stops.
+pub(crate) fn run(core: &Core) {
+    let _abort = AbortOnUnwind;
+    Core::enter(ptr::from_ref(core));
+    let mut random = fast_random(core.index);
+    let mut searching = false;
+    while !core.shared().is_stopping() {
+        if let Some(task) = core.pick() {
+            stop_searching(core, &mut searching);
+            core.run_from_root(task);
+        } else if let Some(task) = search(core, &mut searching, &mut random) {
+            stop_searching(core, &mut searching);
+            core.run_from_root(task);
+        } else {
+            searching = sleep(core, searching);
+        }
+        if core.out_of_stacks.replace(false) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    core.set_stopping();
+    stop_searching(core, &mut searching);
+    hand_back_fresh(core);
+    Core::enter(ptr::null());
+}
+
+/// To be called when a searcher has found work.
+fn stop_searching(core: &Core, searching: &mut bool) {
+    if std::mem::take(searching) && core.shared().idle.end_search() {
+        core.shared().wake_for_work();
+    }
+}
+
+/// Looks at the injector, the driver, the peers' queues and their timers.
+fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull<Task>> {
+    core.fire_own_timers();
+    if let Some(task) = core.pick() {
+        return Some(task);
+    }
+    if let Some(task) = poll_driver(core).or_else(|| core.take_injected()) {
+        return Some(task);
+    }
+    let shared = core.shared();
+    if !*searching {
+        *searching = shared.idle.begin_search();
+        if !*searching {
+            return core.pick();
+        }
+    }
+    for round in 0..SEARCH_ROUNDS {
+        if let Some(task) = steal(core, random).or_else(|| core.take_injected()) {
+            return Some(task);
+        }
+        if !core.inbox().is_empty() {
+            break;
+        }
+        for _ in 0..16 << round {
+            std::hint::spin_loop();
+        }
+    }
+    let now = clock::now();
+    for worker in 0..shared.remotes.len() {
+        core.fire_timers(worker, now);
+    }
+    core.pick()
+}
+
+/// Takes events that are ready already, if somebody brings events.
+fn poll_driver(core: &Core) -> Option<NonNull<Task>> {
+    let mut wake = WakeBatch::new();
+    if driver::poll(&mut wake) == 0 {
+        return None;
+    }
+    wake.flush();
+    core.pick()
+}
+
+/// One round over the peers, from a random one on.
+fn steal(core: &Core, random: &mut u32) -> Option<NonNull<Task>> {
+    let remotes = &core.shared().remotes;
+    let start = next_random(random) as usize % remotes.len();
+    for step in 0..remotes.len() {
+        let victim = (start + step) % remotes.len();
+        if victim == core.index {
+            continue;
+        }
+        let remote = &remotes[victim];
+        let mut stolen = remote.ready.steal_batch_and_pop(&core.ready);
+        if stolen.is_empty() {
+            stolen = remote.fresh.steal_batch_and_pop(&core.fresh);
+        }
+        if let Steal::Success(Runnable(task)) = stolen {
+            core.shared().count_steal(core.index);
+            return Some(task);
+        }
+    }
+    None
+}
+
+/// Sleeps until the worker is claimed or its first timer is due. True if it wakes as a searcher.
+fn sleep(core: &Core, searching: bool) -> bool {
+    let (shared, index) = (core.shared(), core.index);
+    shared.idle.fall_asleep(index, searching);
+    if shared.has_work_for(index) || shared.is_stopping() {
+        return shared.idle.wake_up(index) == Left::Claimed;
+    }
+    shared.count_sleep(index);
+    while shared.idle.is_asleep(index) {
+        match shared.remotes[index].timers.next() {
+            NEVER => thread::park(),
+            next => match next.checked_sub(clock::now()) {
+                None | Some(0) => break,
+                Some(nanos) => thread::park_timeout(Duration::from_nanos(nanos)),
+            },
+        }
+    }
+    shared.idle.wake_up(index) == Left::Claimed
+}
+
+/// At the end: threads that never ran go to the injector, where the runtime's owner finds them.
+fn hand_back_fresh(core: &Core) {
+    while let Some(fresh) = core.fresh.pop() {
+        core.shared().injector.push(fresh);
+    }
+    while let Some(Runnable(task)) = core.ready.pop() {
+        // SAFETY: the run reference is ours.
+        if !unsafe { task.as_ref() }.started.get() {
+            core.shared().injector.push(Runnable(task));
+        }
+    }
+}
+
+fn fast_random(seed: usize) -> u32 {
+    (seed as u32).wrapping_mul(0x9e37_79b9) | 1
+}
+
+/// Xorshift (G. Marsaglia, *Xorshift RNGs*, 2003): spreads thieves over victims, no more.
+fn next_random(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
+}

@@ -1,0 +1,389 @@
+//! A green thread's control block, and the cell that holds it together with its closure and result.
+//!
+//! # Where it lives
+//!
+//! In one heap cell: `[Task | closure, later the result]`. Not on the thread's stack, because a
+//! thread that was spawned and has not run has no stack: it gets one when it first runs and gives
+//! it back the moment it ends. A hundred thousand threads that are spawned and run one after the
+//! other thus use a hundred thousand cells and one stack. (ARCHITECTURE.md has the figures.)
+//!
+//! # Who owns what
+//!
+//! - *References*: one for the runtime until the thread has ended (the "run reference", which
+//!   travels through the run queues), one for each join handle, `Thread`, `Unparker`. The last one
+//!   frees the cell.
+//! - *`context`, `stack`, `stage` before the end*: whoever runs the thread; between two runs,
+//!   whoever took it out of a run queue. The token hands them over.
+//! - *the result*: see [`Completion`].
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::ManuallyDrop;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+use std::thread;
+use std::{alloc, fmt, io};
+
+use bine_arch::context::Context;
+use bine_arch::stack::{Permit, Stack};
+
+use crate::completion::{Completed, Completion};
+use crate::queue::Node;
+use crate::runtime::Shared;
+use crate::token::Token;
+use crate::wait::Unparker;
+
+/// `home` of a thread that may run on any worker.
+pub(crate) const ANYWHERE: u32 = u32::MAX;
+
+/// The control block.
+#[repr(C)]
+pub(crate) struct Task {
+    pub(crate) token: Token,
+    /// The worker on which alone the thread may run, or [`ANYWHERE`]. Written by the one who runs
+    /// the thread, before its park is committed; read by the one who takes it out of PARKED.
+    pub(crate) home: AtomicU32,
+    link: AtomicPtr<Task>,
+    refs: AtomicUsize,
+    /// Valid while the thread is suspended.
+    pub(crate) context: UnsafeCell<Context>,
+    /// From the first run to the end.
+    pub(crate) stack: UnsafeCell<Option<Stack>>,
+    pub(crate) permit: UnsafeCell<Option<Permit>>,
+    pub(crate) completion: Completion<Unparker>,
+    vtable: &'static Vtable,
+    /// Valid while the cell is: a runtime is freed only when no cell of its is left.
+    pub(crate) shared: NonNull<Shared>,
+    /// The token of `thread::park`, which no other operation consumes.
+    pub(crate) user_token: AtomicBool,
+    /// Never moves once it has run, in either mode.
+    pub(crate) pinned: bool,
+    pub(crate) started: Cell<bool>,
+    pub(crate) id: u64,
+    name: Option<Box<str>>,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+/// What a new thread is given.
+pub(crate) struct Attributes {
+    pub(crate) shared: NonNull<Shared>,
+    pub(crate) permit: Permit,
+    pub(crate) id: u64,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) pinned: bool,
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+struct Vtable {
+    run: unsafe fn(NonNull<Task>),
+    abandon: unsafe fn(NonNull<Task>),
+    drop_result: unsafe fn(NonNull<Task>),
+    /// Moves the result to where the pointer says, which is an `Option<thread::Result<T>>`.
+    take_result: unsafe fn(NonNull<Task>, *mut ()),
+    free: unsafe fn(NonNull<Task>),
+}
+
+#[repr(C)]
+struct TaskCell<F, T> {
+    task: Task,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+enum Stage<F, T> {
+    Closure(F),
+    Result(thread::Result<T>),
+    Empty,
+}
+
+/// The join error of a green thread whose runtime was shut down before it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abandoned;
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the green thread's runtime was shut down before the thread ended")
+    }
+}
+
+impl std::error::Error for Abandoned {}
+
+impl<F, T> TaskCell<F, T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    const VTABLE: Vtable = Vtable {
+        run: Self::run,
+        abandon: Self::abandon,
+        drop_result: Self::drop_result,
+        take_result: Self::take_result,
+        free: Self::free,
+    };
+
+    fn stage(task: NonNull<Task>) -> *mut Stage<F, T> {
+        // SAFETY: the cell is valid while a reference is held, and `task` is its first field
+        // (repr(C)), made by `Task::spawn` with the provenance of the whole cell.
+        unsafe { UnsafeCell::raw_get(&raw const (*task.as_ptr().cast::<Self>()).stage) }
+    }
+
+    unsafe fn run(task: NonNull<Task>) {
+        // SAFETY: the thread that runs owns its stage.
+        let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        let Stage::Closure(closure) = stage else { unreachable!("a green thread runs once") };
+        let result = panic::catch_unwind(AssertUnwindSafe(closure));
+        // SAFETY: as above.
+        unsafe { *Self::stage(task) = Stage::Result(result) };
+    }
+
+    unsafe fn abandon(task: NonNull<Task>) {
+        // SAFETY: a thread that has not run belongs to whoever took it out of the queue.
+        let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(stage)));
+        let error: Box<dyn Any + Send> = dropped.err().unwrap_or_else(|| Box::new(Abandoned));
+        // SAFETY: as above.
+        unsafe { *Self::stage(task) = Stage::Result(Err(error)) };
+    }
+
+    unsafe fn drop_result(task: NonNull<Task>) {
+        // SAFETY: the completion says that the result is the caller's.
+        let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        // As std: a result that panics when nobody can take it ends the process.
+        let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(stage)));
+        if dropped.is_err() {
+            eprintln!("fatal: the result of a green thread panicked when it was dropped");
+            std::process::abort();
+        }
+    }
+
+    unsafe fn take_result(task: NonNull<Task>, into: *mut ()) {
+        // SAFETY: the completion says that the result is the caller's.
+        let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        if let Stage::Result(result) = stage {
+            // SAFETY: the join handle, which alone calls this, has the `T` of the spawn.
+            unsafe { *into.cast::<Option<thread::Result<T>>>() = Some(result) };
+        }
+    }
+
+    unsafe fn free(task: NonNull<Task>) {
+        let cell = task.as_ptr().cast::<Self>();
+        // SAFETY: the last reference is gone. The stage is `Empty`: every path to the end of a
+        // thread takes or drops what was in it.
+        unsafe {
+            debug_assert!(matches!(*Self::stage(task), Stage::Empty));
+            std::ptr::drop_in_place(cell);
+            alloc::dealloc(cell.cast(), alloc::Layout::new::<Self>());
+        }
+    }
+}
+
+// SAFETY: the link is one field, which the queues alone touch.
+unsafe impl Node for Task {
+    fn link(&self) -> &AtomicPtr<Self> {
+        &self.link
+    }
+}
+
+// Handles show no state of the thread's that its panic could leave half changed.
+impl panic::RefUnwindSafe for Task {}
+
+impl Task {
+    /// Makes a thread that has not run, with two references: the run reference, which the caller
+    /// must put into a run queue, and the one that is returned.
+    ///
+    /// # Safety
+    ///
+    /// What the closure and its result borrow must outlive the thread's end. (`'static`, or a scope
+    /// that joins.)
+    pub(crate) unsafe fn create<F, T>(attributes: Attributes, closure: F) -> io::Result<TaskRef>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let layout = alloc::Layout::new::<TaskCell<F, T>>();
+        // SAFETY: the layout is not empty: it contains a Task.
+        let cell = unsafe { alloc::alloc(layout) }.cast::<TaskCell<F, T>>();
+        let Some(cell) = NonNull::new(cell) else {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("no memory for a green thread's control block ({} bytes)", layout.size()),
+            ));
+        };
+        let task = Task {
+            token: Token::new(),
+            home: AtomicU32::new(ANYWHERE),
+            link: AtomicPtr::default(),
+            refs: AtomicUsize::new(2),
+            context: UnsafeCell::new(Context::null()),
+            stack: UnsafeCell::new(None),
+            permit: UnsafeCell::new(Some(attributes.permit)),
+            completion: Completion::new(),
+            vtable: &TaskCell::<F, T>::VTABLE,
+            shared: attributes.shared,
+            user_token: AtomicBool::new(false),
+            pinned: attributes.pinned,
+            started: Cell::new(false),
+            id: attributes.id,
+            name: attributes.name,
+            spawned_at: attributes.spawned_at,
+        };
+        // SAFETY: the cell is fresh memory of the right layout.
+        unsafe {
+            cell.write(TaskCell { task, stage: UnsafeCell::new(Stage::Closure(closure)) });
+        }
+        Ok(TaskRef(cell.cast()))
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Runs the closure and keeps its result.
+    ///
+    /// # Safety
+    ///
+    /// Once for each thread, on its stack, by the owner of its run reference.
+    pub(crate) unsafe fn run(task: NonNull<Task>) {
+        // SAFETY: the caller's promise.
+        unsafe { (task.as_ref().vtable.run)(task) }
+    }
+
+    /// Hands the result over, and returns the joiner that must be woken. The caller still owns the
+    /// run reference.
+    ///
+    /// # Safety
+    ///
+    /// Once, after the result is in place, by the owner of the run reference.
+    pub(crate) unsafe fn complete(task: NonNull<Task>) -> Option<Unparker> {
+        // SAFETY: the run reference keeps the cell.
+        let this = unsafe { task.as_ref() };
+        match this.completion.complete() {
+            Completed::Joinable(joiner) => joiner,
+            Completed::Detached => {
+                // SAFETY: nobody will join, so the result is ours.
+                unsafe { (this.vtable.drop_result)(task) };
+                None
+            }
+        }
+    }
+}
+
+/// A counted reference to a green thread's cell.
+pub(crate) struct TaskRef(NonNull<Task>);
+
+// SAFETY: what a reference gives access to (token, name, id, completion) is made for sharing; the
+// rest has the owners that the module's documentation names.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    /// A further reference to a thread that the caller knows to be alive.
+    ///
+    /// # Safety
+    ///
+    /// Somebody holds a reference for the length of this call.
+    #[inline]
+    pub(crate) unsafe fn from_borrowed(task: NonNull<Task>) -> Self {
+        // SAFETY: the caller's promise. The wrapper is not dropped: it is the borrowed reference.
+        (*ManuallyDrop::new(Self(task))).clone()
+    }
+
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns a reference and gives it up.
+    pub(crate) unsafe fn from_owned(task: NonNull<Task>) -> Self {
+        Self(task)
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Task> {
+        self.0
+    }
+
+    /// Takes the result out. `None` if it was taken before.
+    ///
+    /// # Safety
+    ///
+    /// `T` is the thread's result type, and the completion has given the result to the caller.
+    pub(crate) unsafe fn take_result<T>(&self) -> Option<thread::Result<T>> {
+        let mut result: Option<thread::Result<T>> = None;
+        // SAFETY: the caller's promise.
+        unsafe { (self.vtable.take_result)(self.0, (&raw mut result).cast()) };
+        result
+    }
+
+    /// Drops the result.
+    ///
+    /// # Safety
+    ///
+    /// The completion has given the result to the caller.
+    pub(crate) unsafe fn drop_result(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.vtable.drop_result)(self.0) };
+    }
+
+    /// Ends a thread that never ran: drops its closure and makes its join an error.
+    ///
+    /// # Safety
+    ///
+    /// The thread has not run and is in no queue; `self` is its run reference.
+    pub(crate) unsafe fn abandon(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (self.vtable.abandon)(self.0);
+            *self.permit.get() = None;
+            if let Some(joiner) = Task::complete(self.0) {
+                joiner.unpark();
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for TaskRef {
+    type Target = Task;
+
+    #[inline]
+    fn deref(&self) -> &Task {
+        // SAFETY: the reference keeps the cell.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for TaskRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        // Relaxed: a reference is made from a reference, as in Arc.
+        let before = self.refs.fetch_add(1, Ordering::Relaxed);
+        if before > isize::MAX as usize {
+            std::process::abort();
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        // Release pairs with the fence below in whoever drops the last reference.
+        if self.refs.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        let (task, shared) = (self.0, self.shared);
+        // SAFETY: this was the last reference. The runtime counts the cell after it is freed, and
+        // is kept by that count until then.
+        unsafe {
+            (task.as_ref().vtable.free)(task);
+            Shared::cell_freed(shared);
+        }
+    }
+}
+
+impl fmt::Debug for TaskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GreenThread").field("id", &self.id).field("name", &self.name()).finish()
+    }
+}

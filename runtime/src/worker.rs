@@ -1,0 +1,622 @@
+//! A worker: what one OS thread needs to run green threads, and the switch between them.
+//!
+//! # The way of a switch
+//!
+//! A thread that stops running (it parks, yields or ends) leaves word in [`Core::left`], picks the
+//! next thread and switches straight to it: one switch, not two through a scheduler's stack. Where
+//! nothing of its own is runnable, it switches to the *root context*, the OS thread's own stack,
+//! where the worker searches and sleeps (see `search`). Whatever runs next, on whichever stack,
+//! first calls [`Core::after_switch`], which commits what the last one left: only then may anybody
+//! resume it.
+//!
+//! ```text
+//!   green thread A: park() ── left = Park(A), pick B ──switch──▶ B: after_switch: commit A's park
+//!                                                                   ... B runs
+//!   green thread B: ends   ── left = Ended(stack), pick none ──▶ root: after_switch: keep the stack
+//! ```
+//!
+//! The worker's address travels through the switch as its argument: a thread that has moved learns
+//! its new worker from there, and no thread-local's address is held across a switch.
+//!
+//! # Which queue
+//!
+//! | queue | holds | seen by |
+//! |---|---|---|
+//! | `run_next` | the thread that the running one woke last | this worker |
+//! | `local` | runnable threads whose home is this worker | this worker, without atomics |
+//! | `ready` | runnable threads without a home (migrating runtimes), FIFO | thieves too |
+//! | `fresh` | threads that have not run, LIFO; thieves take the oldest | thieves too |
+//! | `inbox` | threads whose home is this worker, woken by others | pushed by all |
+//! | the injector | threads without a home, from threads that are not workers | all workers |
+//!
+//! Fresh threads are last-in-first-out because a tree of threads then runs depth first, with as
+//! many stacks as it is deep and not as many as it is wide. Fairness: `run_next` is bounded, every
+//! 8th pick looks at `fresh` first, every 64th looks at injector, inbox and timers and takes the
+//! *oldest* fresh thread.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering;
+
+use bine_arch::context::{self, Context};
+use bine_arch::stack::{Permit, Stack, StackCache};
+use crossbeam_deque::{Steal, Worker as Deque};
+
+use crate::clock;
+use crate::queue::LocalQueue;
+use crate::runtime::Shared;
+use crate::task::{ANYWHERE, Task, TaskRef};
+use crate::timer::NEVER;
+use crate::token::{Commit, Unpark};
+use crate::wait::Unparker;
+
+/// Picks between two looks at everything that is not in the worker's own queues.
+const MAINTENANCE_INTERVAL: u32 = 64;
+/// Picks between two that prefer a fresh thread to one that has run.
+const FRESH_INTERVAL: u32 = 8;
+/// How often in a row `run_next` may overtake the queues.
+const RUN_NEXT_LIMIT: u32 = 16;
+/// Operations that may succeed without waiting before a thread yields.
+const OPERATION_BUDGET: u32 = 128;
+/// Thread ids that a worker takes from the process-wide counter at a time.
+const ID_BLOCK: u64 = 256;
+
+/// A task pointer that may cross threads: it carries a run reference.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Runnable(pub(crate) NonNull<Task>);
+
+// SAFETY: a `Runnable` is the one right to run a thread; the queues hand it over.
+unsafe impl Send for Runnable {}
+
+/// What the thread that ran last on this OS thread left to be done.
+enum Left {
+    Nothing,
+    Park(NonNull<Task>),
+    Yield(NonNull<Task>),
+    Ended(Stack, Permit),
+}
+
+/// One worker's own state. Only its OS thread touches it: green threads that run there, and the
+/// root context.
+pub(crate) struct Core {
+    pub(crate) shared: NonNull<Shared>,
+    pub(crate) index: usize,
+    pub(crate) fresh: Deque<Runnable>,
+    pub(crate) ready: Deque<Runnable>,
+    pub(crate) local: LocalQueue<Task>,
+    run_next: Cell<*mut Task>,
+    run_next_streak: Cell<u32>,
+    tick: Cell<u32>,
+    budget: Cell<u32>,
+    /// The green thread that runs, or null on the root context.
+    current: Cell<*mut Task>,
+    root: UnsafeCell<Context>,
+    left: UnsafeCell<Left>,
+    pub(crate) stacks: UnsafeCell<StackCache>,
+    ids: Cell<(u64, u64)>,
+    /// The runtime shuts down: switch to the root context and stay there.
+    stopping: Cell<bool>,
+    /// The kernel refused a stack's guard page: wait before the next try.
+    pub(crate) out_of_stacks: Cell<bool>,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Core> = const { Cell::new(ptr::null()) };
+}
+
+/// The calling OS thread's worker. By value, and never inlined: the compiler may keep the *address*
+/// of a thread-local in a register across a switch, but it must call this again.
+#[inline(never)]
+fn current_core() -> *const Core {
+    CURRENT.get()
+}
+
+/// The calling thread's worker, if it is one.
+///
+/// The reference is good until the caller next switches: then it may be on another worker.
+#[inline]
+pub(crate) fn core<'a>() -> Option<&'a Core> {
+    // SAFETY: a worker's core outlives its registration in `CURRENT`, and is shared-borrowed only.
+    unsafe { current_core().as_ref() }
+}
+
+/// The green thread that calls, with its worker.
+#[inline]
+pub(crate) fn green<'a>() -> Option<(&'a Core, NonNull<Task>)> {
+    let core = core()?;
+    Some((core, NonNull::new(core.current.get())?))
+}
+
+impl Core {
+    pub(crate) fn new(
+        shared: NonNull<Shared>,
+        index: usize,
+        fresh: Deque<Runnable>,
+        ready: Deque<Runnable>,
+    ) -> Self {
+        Self {
+            shared,
+            index,
+            fresh,
+            ready,
+            local: LocalQueue::new(),
+            run_next: Cell::new(ptr::null_mut()),
+            run_next_streak: Cell::new(0),
+            tick: Cell::new(0),
+            budget: Cell::new(OPERATION_BUDGET),
+            current: Cell::new(ptr::null_mut()),
+            root: UnsafeCell::new(Context::null()),
+            left: UnsafeCell::new(Left::Nothing),
+            stacks: UnsafeCell::new(StackCache::new()),
+            ids: Cell::new((0, 0)),
+            stopping: Cell::new(false),
+            out_of_stacks: Cell::new(false),
+        }
+    }
+
+    /// Makes `core` the calling OS thread's worker, or none.
+    pub(crate) fn enter(core: *const Core) {
+        CURRENT.set(core);
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        // SAFETY: the runtime frees its shared state after its workers have ended.
+        unsafe { self.shared.as_ref() }
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.set(true);
+    }
+
+    /// An id that no other thread of the process has or had.
+    pub(crate) fn next_id(&self) -> u64 {
+        let (next, end) = self.ids.get();
+        if next < end {
+            self.ids.set((next + 1, end));
+            return next;
+        }
+        let start = crate::thread::allocate_ids(ID_BLOCK);
+        self.ids.set((start + 1, start + ID_BLOCK));
+        start
+    }
+
+    // ---- leaving a green thread ----
+
+    /// Parks `task`, which runs and has found no token, until it is unparked.
+    #[inline]
+    pub(crate) fn park(&self, task: NonNull<Task>) {
+        self.set_home(task);
+        let next = self.next_context();
+        // SAFETY: `task` is the thread that runs here.
+        unsafe { self.leave(task, Left::Park(task), next) };
+    }
+
+    /// Puts `task`, which runs, at the back of the queue, if anything else is runnable here.
+    #[inline]
+    pub(crate) fn yield_now(&self, task: NonNull<Task>) {
+        self.set_home(task);
+        let Some(next) = self.pick().and_then(|next| self.enter_task(next)) else {
+            if self.stopping.get() || self.out_of_stacks.get() {
+                // SAFETY: `task` is the thread that runs here.
+                unsafe { self.leave(task, Left::Yield(task), self.root()) };
+            }
+            self.budget.set(OPERATION_BUDGET);
+            return;
+        };
+        // SAFETY: as above.
+        unsafe { self.leave(task, Left::Yield(task), next) };
+    }
+
+    /// Charges one operation to the running thread's budget and yields when it is spent.
+    #[inline]
+    pub(crate) fn checkpoint(&self, task: NonNull<Task>) {
+        match self.budget.get() {
+            0 => self.yield_now(task),
+            left => self.budget.set(left - 1),
+        }
+    }
+
+    /// In a migrating runtime, a thread that is unwinding must come back to this OS thread: its
+    /// panic count is a thread-local of std's that cannot be moved.
+    #[inline]
+    fn set_home(&self, task: NonNull<Task>) {
+        if !self.shared().migrating {
+            return;
+        }
+        // SAFETY: the thread that runs is alive.
+        let task = unsafe { task.as_ref() };
+        let stays = task.pinned || std::thread::panicking();
+        let home = if stays { self.index as u32 } else { ANYWHERE };
+        // Relaxed: published by the commit of the park, or not read before the yield's requeue.
+        task.home.store(home, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// `task` is the green thread that calls, `next` a context that nobody else continues.
+    #[inline]
+    unsafe fn leave(&self, task: NonNull<Task>, left: Left, next: Context) {
+        // SAFETY: this OS thread alone touches `left`; the context is the running thread's own. No
+        // reference derived from `self` is used after the switch: the thread may have moved.
+        unsafe {
+            *self.left.get() = left;
+            let save = task.as_ref().context.get();
+            let core = context::switch(save, next, ptr::from_ref(self) as usize) as *const Core;
+            (*core).after_switch();
+        }
+    }
+
+    /// Commits what the thread left that ran before. The first thing that runs after each switch.
+    #[inline]
+    fn after_switch(&self) {
+        // SAFETY: this OS thread alone touches `left`, and no reference to it is kept.
+        match unsafe { std::mem::replace(&mut *self.left.get(), Left::Nothing) } {
+            Left::Nothing => {}
+            // SAFETY: the run reference is ours until the commit.
+            Left::Park(task) => match unsafe { task.as_ref() }.token.commit_park() {
+                Commit::Parked => {}
+                Commit::Notified => self.requeue(task),
+            },
+            Left::Yield(task) => self.requeue(task),
+            // SAFETY: the stack's thread has ended and we are on another one; this OS thread alone
+            // touches its cache.
+            Left::Ended(stack, permit) => unsafe {
+                (*self.stacks.get()).put(stack);
+                (*self.stacks.get()).release(permit);
+            },
+        }
+    }
+
+    // ---- entering a green thread ----
+
+    fn root(&self) -> Context {
+        // SAFETY: this OS thread alone touches `root`, which is valid while a green thread runs.
+        unsafe { *self.root.get() }
+    }
+
+    /// The next runnable thread's context, or the root context where there is none.
+    #[inline]
+    fn next_context(&self) -> Context {
+        match self.pick().and_then(|next| self.enter_task(next)) {
+            Some(context) => context,
+            None => {
+                self.current.set(ptr::null_mut());
+                self.root()
+            }
+        }
+    }
+
+    /// Makes `task` the current one, and gives it a stack if it has none.
+    #[inline]
+    fn enter_task(&self, task: NonNull<Task>) -> Option<Context> {
+        // SAFETY: the run reference is ours, and so is the thread's state.
+        let this = unsafe { task.as_ref() };
+        if !this.started.get() && !self.start(task) {
+            return None;
+        }
+        self.current.set(task.as_ptr());
+        self.budget.set(OPERATION_BUDGET);
+        // SAFETY: as above.
+        Some(unsafe { *this.context.get() })
+    }
+
+    /// Binds a stack to a thread that has not run. On failure the thread goes back to a queue.
+    fn start(&self, task: NonNull<Task>) -> bool {
+        // SAFETY: the run reference is ours, and so is the thread's state; this OS thread alone
+        // touches its cache.
+        let (this, stacks) = unsafe { (task.as_ref(), &mut *self.stacks.get()) };
+        // SAFETY: as above.
+        let permit = unsafe { (*this.permit.get()).as_ref() };
+        let permit = permit.expect("a thread that has not run has its permit");
+        match stacks.take(permit) {
+            Ok(stack) => {
+                // SAFETY: the stack is fresh and as large as its class says; `entry` never returns.
+                unsafe {
+                    *this.context.get() =
+                        context::prepare(stack.top(), entry, task.as_ptr() as usize);
+                    *this.stack.get() = Some(stack);
+                }
+                self.mark_started(this);
+                true
+            }
+            Err(_) => {
+                self.shared().injector.push(Runnable(task));
+                self.out_of_stacks.set(true);
+                false
+            }
+        }
+    }
+
+    fn mark_started(&self, task: &Task) {
+        task.started.set(true);
+        if !self.shared().migrating || task.pinned {
+            // Relaxed: published by the commit of the thread's first park.
+            task.home.store(self.index as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// From the root context: runs `task` until the worker has nothing of its own left to run.
+    pub(crate) fn run_from_root(&self, task: NonNull<Task>) {
+        let Some(context) = self.enter_task(task) else { return };
+        // SAFETY: the root context is this OS thread's own stack, and never moves. The context was
+        // just taken out of a run queue.
+        unsafe {
+            let save = self.root.get();
+            context::switch(save, context, ptr::from_ref(self) as usize);
+        }
+        self.current.set(ptr::null_mut());
+        self.after_switch();
+    }
+
+    // ---- queues ----
+
+    /// The next thread to run from this worker's own queues. Every so often a look elsewhere.
+    #[inline]
+    pub(crate) fn pick(&self) -> Option<NonNull<Task>> {
+        let tick = self.tick.get().wrapping_add(1);
+        self.tick.set(tick);
+        if tick.is_multiple_of(FRESH_INTERVAL)
+            && let Some(task) = self.pick_fairly(tick)
+        {
+            return Some(task);
+        }
+        if self.stopping.get() {
+            return None;
+        }
+        if let Some(task) = self.take_run_next() {
+            return Some(task);
+        }
+        self.pick_queued()
+    }
+
+    #[inline]
+    fn pick_queued(&self) -> Option<NonNull<Task>> {
+        if let Some(task) = self.local.pop() {
+            return NonNull::new(task);
+        }
+        if let Some(Runnable(task)) = self.ready.pop() {
+            return Some(task);
+        }
+        if !self.inbox().is_empty() {
+            self.inbox().drain_into(&self.local);
+            return self.local.pop().and_then(NonNull::new);
+        }
+        self.fresh.pop().map(|Runnable(task)| task)
+    }
+
+    /// Prefers what the usual order of the queues may keep waiting.
+    #[cold]
+    #[inline(never)]
+    fn pick_fairly(&self, tick: u32) -> Option<NonNull<Task>> {
+        if tick.is_multiple_of(MAINTENANCE_INTERVAL) {
+            if self.shared().is_stopping() {
+                self.set_stopping();
+                return None;
+            }
+            self.fire_own_timers();
+            self.inbox().drain_into(&self.local);
+            if let Some(task) = self.take_injected() {
+                return Some(task);
+            }
+            return match self.shared().remotes[self.index].fresh.steal() {
+                Steal::Success(Runnable(task)) => Some(task),
+                Steal::Empty | Steal::Retry => None,
+            };
+        }
+        if self.stopping.get() {
+            return None;
+        }
+        if let Some(Runnable(task)) = self.fresh.pop() {
+            return Some(task);
+        }
+        // So that neither of the two queues of started threads starves the other.
+        self.ready.pop().map(|Runnable(task)| task)
+    }
+
+    /// A thread from the injector, with some more for this worker's own queue.
+    pub(crate) fn take_injected(&self) -> Option<NonNull<Task>> {
+        let shared = self.shared();
+        let into = if shared.migrating { &self.ready } else { &self.fresh };
+        loop {
+            match shared.injector.steal_batch_and_pop(into) {
+                Steal::Success(Runnable(task)) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    #[inline]
+    fn take_run_next(&self) -> Option<NonNull<Task>> {
+        let task = NonNull::new(self.run_next.get())?;
+        let streak = self.run_next_streak.get();
+        self.run_next.set(ptr::null_mut());
+        if streak < RUN_NEXT_LIMIT {
+            self.run_next_streak.set(streak + 1);
+            return Some(task);
+        }
+        self.run_next_streak.set(0);
+        self.requeue(task);
+        None
+    }
+
+    /// Queues a thread that was just woken by the running one, to run next.
+    #[inline]
+    fn push_next(&self, task: NonNull<Task>) {
+        let before = self.run_next.replace(task.as_ptr());
+        if let Some(before) = NonNull::new(before) {
+            self.requeue(before);
+        }
+    }
+
+    /// Queues a thread that is runnable here, at the back.
+    #[inline]
+    fn requeue(&self, task: NonNull<Task>) {
+        // SAFETY: the run reference is ours. Relaxed: we made or acquired the last write.
+        if unsafe { task.as_ref() }.home.load(Ordering::Relaxed) == ANYWHERE {
+            self.ready.push(Runnable(task));
+            self.shared().wake_for_work();
+        } else {
+            // SAFETY: the run reference is ours, and the thread is in no queue.
+            unsafe { self.local.push(task.as_ptr()) };
+        }
+    }
+
+    /// Queues a thread that has not run, for this worker or a thief.
+    #[inline]
+    pub(crate) fn push_fresh(&self, task: NonNull<Task>) {
+        self.fresh.push(Runnable(task));
+        self.shared().wake_for_work();
+    }
+
+    /// Queues a thread that the caller took out of PARKED.
+    pub(crate) fn schedule(&self, task: NonNull<Task>) {
+        // SAFETY: the run reference is ours. Relaxed: acquired with the token.
+        let home = unsafe { task.as_ref() }.home.load(Ordering::Relaxed);
+        if home == ANYWHERE || home == self.index as u32 {
+            if self.current.get().is_null() {
+                self.requeue(task);
+            } else {
+                self.push_next(task);
+            }
+        } else {
+            self.shared().push_to_inbox(home as usize, task);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn inbox(&self) -> &crate::queue::Inbox<Task> {
+        &self.shared().remotes[self.index].inbox
+    }
+
+    // ---- timers ----
+
+    /// Wakes the threads whose timers on this worker are due.
+    pub(crate) fn fire_own_timers(&self) {
+        if self.shared().remotes[self.index].timers.next() != NEVER {
+            self.fire_timers(self.index, clock::now());
+        }
+    }
+
+    /// Wakes the threads whose timers on worker `of` are due at `now`.
+    pub(crate) fn fire_timers(&self, of: usize, now: u64) {
+        let timers = &self.shared().remotes[of].timers;
+        if timers.next() > now {
+            return;
+        }
+        let mut due: Vec<TaskRef> = Vec::new();
+        let mut more = true;
+        while more {
+            more = timers.fire(now, &mut due);
+            for task in due.drain(..) {
+                if task.token.unpark() == Unpark::Schedule {
+                    self.schedule_later(task.as_ptr());
+                }
+            }
+        }
+    }
+
+    /// As [`schedule`](Self::schedule), but at the back of the queue.
+    pub(crate) fn schedule_later(&self, task: NonNull<Task>) {
+        // SAFETY: as in `schedule`.
+        let home = unsafe { task.as_ref() }.home.load(Ordering::Relaxed);
+        if home == ANYWHERE || home == self.index as u32 {
+            self.requeue(task);
+        } else {
+            self.shared().push_to_inbox(home as usize, task);
+        }
+    }
+}
+
+/// The first frame of every green thread's stack. One stack runs many threads: when one ends and
+/// the next is a fresh one for a stack of the same size, it runs here at once.
+unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
+    // SAFETY: whoever switches passes its worker, and `prepare` was given the task.
+    unsafe { (*(core as *const Core)).after_switch() };
+    let mut task = NonNull::new(task as *mut Task).expect("prepare was given a task");
+    loop {
+        // SAFETY: the thread was just made current on its own stack, runs once, and its run
+        // reference is ours.
+        let joiner = unsafe {
+            Task::run(task);
+            current_worker().shared().count_end(current_worker().index);
+            Task::complete(task)
+        };
+        // The thread may have moved: ask for the worker anew.
+        let core = current_worker();
+        let (stack, permit) = release(core, task, joiner);
+        match core.pick() {
+            Some(next) if core.can_adopt(next, &stack) => {
+                core.adopt(next, stack, permit);
+                task = next;
+            }
+            next => leave_for_good(core, stack, permit, next),
+        }
+    }
+}
+
+/// The worker that runs the calling green thread.
+fn current_worker<'a>() -> &'a Core {
+    core().expect("a green thread runs on a worker")
+}
+
+/// Frees what a thread held that has ended, wakes its joiner, and returns its stack and the permit
+/// for it.
+#[inline(never)]
+fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack, Permit) {
+    // SAFETY: the thread has ended on this OS thread, which owns its state and its run reference.
+    let (stack, permit) = unsafe {
+        let this = task.as_ref();
+        ((*this.stack.get()).take(), (*this.permit.get()).take())
+    };
+    let (Some(stack), Some(permit)) = (stack, permit) else {
+        unreachable!("a thread that has run has a stack, and a permit for it");
+    };
+    if let Some(joiner) = joiner {
+        joiner.unpark();
+    }
+    core.current.set(ptr::null_mut());
+    // SAFETY: the run reference is ours.
+    drop(unsafe { TaskRef::from_owned(task) });
+    (stack, permit)
+}
+
+/// Does not return: the stack that runs is given back by whoever runs next.
+fn leave_for_good(core: &Core, stack: Stack, permit: Permit, next: Option<NonNull<Task>>) -> ! {
+    let context = match next.and_then(|next| core.enter_task(next)) {
+        Some(context) => context,
+        None => core.root(),
+    };
+    // SAFETY: this OS thread alone touches `left`. `context` is the root's or was just taken out of
+    // a run queue; the stack that runs holds nothing that is still needed.
+    unsafe {
+        *core.left.get() = Left::Ended(stack, permit);
+        context::switch_final(context, ptr::from_ref(core) as usize)
+    }
+}
+
+impl Core {
+    /// Whether `task` has not run and can run on `stack`, on which another one has just ended.
+    fn can_adopt(&self, task: NonNull<Task>, stack: &Stack) -> bool {
+        // SAFETY: the run reference is ours, and so is the thread's state.
+        unsafe {
+            let this = task.as_ref();
+            !this.started.get() && (*this.permit.get()).as_ref().is_some_and(|p| p.fits(stack))
+        }
+    }
+
+    /// Makes `task` the current one, on the stack that runs, which changes from the permit of the
+    /// thread that has ended to this one's.
+    fn adopt(&self, task: NonNull<Task>, stack: Stack, permit: Permit) {
+        // SAFETY: as above; this OS thread alone touches its cache.
+        unsafe {
+            let this = task.as_ref();
+            *this.stack.get() = Some(stack);
+            (*self.stacks.get()).release(permit);
+            self.mark_started(this);
+        }
+        self.current.set(task.as_ptr());
+        self.budget.set(OPERATION_BUDGET);
+    }
+}
