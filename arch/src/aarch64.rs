@@ -1,5 +1,5 @@
-//! The switch on aarch64, AAPCS64. Here stands what differs from `x86_64.rs`; the contract stands in
-//! [`context`](crate::context).
+//! The switch on aarch64, AAPCS64. Here stands what differs from `x86_64.rs`; the contract stands
+//! in [`context`](crate::context).
 //!
 //! # A suspended stack
 //!
@@ -39,11 +39,13 @@
 //! | `x2` | where to store the suspended context |
 //!
 //! x19 and x29 are the registers that inline assembly cannot declare as clobbered; all others are
-//! declared so, d8 to d15 among them, of which the ABI wants the lower halves preserved. x18 belongs
-//! to the platform: Linux programs do not use it. FPCR is the OS thread's, as MXCSR on x86_64.
+//! declared so, d8 to d15 among them, of which the ABI wants the lower halves preserved. x18
+//! belongs to the platform: Linux programs do not use it. FPCR is the OS thread's, as MXCSR on
+//! x86_64.
 //!
-//! The continuation is `br` and not `ret`, for the sake of the predicted returns; `br x16` is allowed to
-//! arrive at a `bti c` or `bti j`, should the program be compiled with branch targets protected.
+//! The continuation is `br` and not `ret`, for the sake of the predicted returns; `br x16` is
+//! allowed to arrive at a `bti c` or `bti j`, should the program be compiled with branch targets
+//! protected.
 
 #![allow(unsafe_code)]
 
@@ -93,10 +95,10 @@ unsafe extern "C" fn trampoline() -> ! {
 #[inline(always)]
 pub(crate) unsafe fn switch(save: *mut Context, to: Context, arg: usize) -> usize {
     let delivered;
-    // SAFETY: the frame that is stored here is the one that is loaded at label 2 when the context is
-    // continued, on the same stack with the same stack pointer. Every register that another side may
-    // have changed is an output or restored. `to` is a suspended or prepared stack: its third word
-    // is an address that expects exactly this state.
+    // SAFETY: the frame that is stored here is the one that is loaded at label 2 when the context
+    // is continued, on the same stack with the same stack pointer. Every register that another side
+    // may have changed is an output or restored. `to` is a suspended or prepared stack: its third
+    // word is an address that expects exactly this state.
     unsafe {
         asm!(
             // Where the suspended side continues.
@@ -135,7 +137,8 @@ pub(crate) unsafe fn switch(save: *mut Context, to: Context, arg: usize) -> usiz
 
 #[inline(always)]
 pub(crate) unsafe fn switch_final(to: Context, arg: usize) -> ! {
-    // SAFETY: as in `switch`; this side is never continued, so that nothing of it needs to be saved.
+    // SAFETY: as in `switch`; this side is never continued, so that nothing of it needs to be
+    // saved.
     unsafe {
         asm!(
             "mov sp, x1",

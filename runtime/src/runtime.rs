@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::{env, fmt, io, panic, thread};
 
-use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit};
+use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
 use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -384,7 +384,11 @@ fn start_worker(
     let shared = SharedForWorker(shared);
     let body = move || {
         let SharedForWorker(shared) = { shared };
-        let core = Core::new(shared, index, fresh, ready);
+        // SAFETY: the runtime frees its shared state after its workers have ended.
+        let stack_size = unsafe { shared.as_ref() }.stack_size;
+        // `build` has reserved a stack of this size, so there is a class for it.
+        let stacks = StackCache::with_stack_size(stack_size).unwrap_or_default();
+        let core = Core::new(shared, index, fresh, ready, stacks);
         let known = core.shared().remotes[index].thread.set(thread::current());
         debug_assert!(known.is_ok(), "one OS thread for each worker");
         search::run(&core);

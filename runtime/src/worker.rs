@@ -133,6 +133,7 @@ impl Core {
         index: usize,
         fresh: Deque<Runnable>,
         ready: Deque<Runnable>,
+        stacks: StackCache,
     ) -> Self {
         Self {
             shared,
@@ -147,7 +148,7 @@ impl Core {
             current: Cell::new(ptr::null_mut()),
             root: UnsafeCell::new(Context::null()),
             left: UnsafeCell::new(Left::Nothing),
-            stacks: UnsafeCell::new(StackCache::new()),
+            stacks: UnsafeCell::new(stacks),
             ids: Cell::new((0, 0)),
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),

@@ -100,7 +100,7 @@ impl FreshSlots {
     /// Gives a slab back, of which nothing has been carved.
     pub(super) fn unmap(self) {
         let bytes = self.class.stride() * self.left;
-        // SAFETY: the whole of a mapping that nobody else knows. A failure would only leave it there.
+        // SAFETY: the whole of a mapping that nobody else knows. A failure just leaves it there.
         unsafe { libc::munmap(self.next.0.as_ptr().cast(), bytes) };
     }
 
