@@ -1,1 +1,35 @@
+//! Epoll poller and sockets of the bine runtime.
 //!
+//! [`net`](https://docs.rs/bine-io/latest/bine_io/net) mirrors [`std::net`]: the same types,
+//! signatures, errors and blocking behaviour, but an operation that must wait suspends the calling
+//! green thread only. A plain OS thread may use every type here as well, and blocks.
+//!
+//! How a blocking operation goes (details in `readiness.rs` and `source.rs`):
+//!
+//! 1. The system call is tried, unless the descriptor is known not to be ready.
+//! 2. If it would block, the descriptor is registered with the poller, once in its life.
+//! 3. The caller publishes its waker in the descriptor's slot and parks.
+//! 4. An event arrives, taken by the poller thread or by a worker that is about to sleep; the
+//!    caller is woken and tries again.
+//!
+//! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models.
+#![deny(unsafe_code)]
+
+#[cfg(not(bine_loom))]
+mod fork;
+#[cfg(not(bine_loom))]
+pub mod net;
+#[cfg(not(bine_loom))]
+mod poller;
+#[cfg(bine_loom)]
+pub mod readiness;
+#[cfg(not(bine_loom))]
+mod readiness;
+#[cfg(not(bine_loom))]
+pub mod signal;
+#[cfg(not(bine_loom))]
+mod slot;
+#[cfg(not(bine_loom))]
+mod source;
+#[cfg(not(bine_loom))]
+mod sys;

@@ -5,7 +5,7 @@ use std::{ptr, thread};
 
 use std::ptr::NonNull;
 
-use crossbeam_deque::Steal;
+use crossbeam_deque::{Steal, Stealer};
 
 use crate::idle::Left;
 use crate::task::Task;
@@ -79,7 +79,8 @@ fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull
         }
     }
     for round in 0..SEARCH_ROUNDS {
-        if let Some(task) = steal(core, random).or_else(|| core.take_injected()) {
+        let last = round + 1 == SEARCH_ROUNDS;
+        if let Some(task) = steal(core, random, last).or_else(|| core.take_injected()) {
             return Some(task);
         }
         if !core.inbox().is_empty() {
@@ -106,8 +107,11 @@ fn poll_driver(core: &Core) -> Option<NonNull<Task>> {
     core.pick()
 }
 
-/// One round over the peers, from a random one on.
-fn steal(core: &Core, random: &mut u32) -> Option<NonNull<Task>> {
+/// One round over the peers, from a random one on. A thread that is alone in its queue is left to
+/// its worker until the last round: most often that worker is about to run it, to join it or to
+/// answer it, and taking it away would make both wait for messages between cores.
+fn steal(core: &Core, random: &mut u32, last_round: bool) -> Option<NonNull<Task>> {
+    let worth_it = |queue: &Stealer<Runnable>| last_round || queue.len() > 1;
     let remotes = &core.shared().remotes;
     let start = next_random(random) as usize % remotes.len();
     for step in 0..remotes.len() {
@@ -116,8 +120,11 @@ fn steal(core: &Core, random: &mut u32) -> Option<NonNull<Task>> {
             continue;
         }
         let remote = &remotes[victim];
-        let mut stolen = remote.ready.steal_batch_and_pop(&core.ready);
-        if stolen.is_empty() {
+        let mut stolen = Steal::Empty;
+        if worth_it(&remote.ready) {
+            stolen = remote.ready.steal_batch_and_pop(&core.ready);
+        }
+        if stolen.is_empty() && worth_it(&remote.fresh) {
             stolen = remote.fresh.steal_batch_and_pop(&core.fresh);
         }
         if let Steal::Success(Runnable(task)) = stolen {

@@ -1,0 +1,568 @@
+//! TCP.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::iter::FusedIterator;
+use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::resolve;
+use crate::readiness::{Attempt, Direction};
+use crate::source::{Limit, Source, stream, whole};
+use crate::sys;
+
+/// A TCP connection: the mirror of [`std::net::TcpStream`].
+///
+/// Reading and writing suspend the calling thread, green or OS, until they can go on. Several
+/// threads may use one stream at once, in either direction, through [`&TcpStream`](Read) or a
+/// [clone](Self::try_clone).
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use bine_io::net::{TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut client = TcpStream::connect(listener.local_addr()?)?;
+/// let (mut server, peer) = listener.accept()?;
+/// assert_eq!(peer, client.local_addr()?);
+///
+/// client.write_all(b"hello")?;
+/// let mut word = [0; 5];
+/// server.read_exact(&mut word)?;
+/// assert_eq!(&word, b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TcpStream {
+    source: Source<net::TcpStream>,
+}
+
+impl TcpStream {
+    /// Connects to `addr`. If it stands for several addresses, each is tried in turn until one
+    /// accepts.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address tried; `InvalidInput` if `addr` stands for no address.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let stream = bine_io::net::TcpStream::connect(("127.0.0.1", 8080))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        resolve::each(addr, |addr| Self::connect_within(addr, None))
+    }
+
+    /// Connects to `addr` within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` if the timeout passes first; `InvalidInput` if it is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// let addr = "127.0.0.1:8080".parse().unwrap();
+    /// let stream = bine_io::net::TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<Self> {
+        if timeout.is_zero() {
+            let message = "cannot set a 0 duration timeout";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Self::connect_within(addr, Some(timeout))
+    }
+
+    fn connect_within(addr: &SocketAddr, timeout: Option<Duration>) -> io::Result<Self> {
+        let socket = sys::out_of_line(|| {
+            Socket::new_raw(Domain::for_address(*addr), Type::STREAM.nonblocking().cloexec(), None)
+        })?;
+        let source = Source::new(net::TcpStream::from(socket));
+        let addr = SockAddr::from(*addr);
+        let fd = source.raw_fd();
+        let error = || io::Error::new(io::ErrorKind::TimedOut, "connection timed out");
+        source.operate_within(Direction::Write, Limit { timeout, error }, || {
+            // A further connect(2) tells how the first one went.
+            match -sys::connect(fd, &addr) as i32 {
+                libc::EINPROGRESS | libc::EALREADY => Attempt::WouldBlock,
+                libc::EISCONN => Attempt::Done(0),
+                error => Attempt::Done(-error as isize),
+            }
+        })?;
+        Ok(Self { source })
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// Those of getpeername(2): `NotConnected`, for one.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.source.with(net::TcpStream::peer_addr)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.source.with(net::TcpStream::local_addr)
+    }
+
+    /// Shuts down one direction or both. Threads that wait in it return: reads with 0, writes with
+    /// `BrokenPipe`.
+    ///
+    /// # Errors
+    ///
+    /// Those of shutdown(2): `NotConnected` if the peer is gone already, for one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::net::Shutdown;
+    /// let stream = bine_io::net::TcpStream::connect("127.0.0.1:8080")?;
+    /// stream.shutdown(Shutdown::Write)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.source.with(|inner| inner.shutdown(how))
+    }
+
+    /// A second handle to the same connection, with a descriptor of its own. The two share
+    /// timeouts and the non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// Those of dup(2): too many open descriptors, for one.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let inner = self.source.with(net::TcpStream::try_clone)?;
+        Ok(Self { source: self.source.clone_with(inner) })
+    }
+
+    /// Sets for how long a read may wait; `None` is for ever. A read that has waited that long
+    /// fails with `WouldBlock`, as std's does on Linux.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the timeout is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// let stream = bine_io::net::TcpStream::connect("127.0.0.1:8080")?;
+    /// stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.source.with(|inner| inner.set_read_timeout(timeout))?;
+        self.source.note_timeout(Direction::Read, timeout);
+        Ok(())
+    }
+
+    /// Sets for how long a write may wait; `None` is for ever. A write that has waited that long
+    /// fails with `WouldBlock`, as std's does on Linux.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the timeout is zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.source.with(|inner| inner.set_write_timeout(timeout))?;
+        self.source.note_timeout(Direction::Write, timeout);
+        Ok(())
+    }
+
+    /// For how long a read may wait, as the kernel has rounded it.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        self.source.with(net::TcpStream::read_timeout)
+    }
+
+    /// For how long a write may wait, as the kernel has rounded it.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        self.source.with(net::TcpStream::write_timeout)
+    }
+
+    /// Reads without taking what is read out of the connection: the next read gets it again.
+    /// Returns how many bytes it has read.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Read::read).
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let fd = self.source.raw_fd();
+        // Takes nothing, so it exhausts nothing: never a short read.
+        self.source.operate(Direction::Read, || whole(sys::recv(fd, buf, libc::MSG_PEEK)))
+    }
+
+    /// Sets TCP_NODELAY: small writes are sent at once and not gathered.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.source.with(|inner| inner.set_nodelay(nodelay))
+    }
+
+    /// Whether TCP_NODELAY is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.source.with(net::TcpStream::nodelay)
+    }
+
+    /// Sets IP_TTL: how many hops the packets sent may take.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2): `InvalidInput` unless it is from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.source.with(|inner| inner.set_ttl(ttl))
+    }
+
+    /// The value of IP_TTL.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.source.with(net::TcpStream::ttl)
+    }
+
+    /// Takes the error that is pending on the socket (SO_ERROR), if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.source.with(net::TcpStream::take_error)
+    }
+
+    /// Sets whether operations fail with `WouldBlock` where they would wait. Clones share the
+    /// mode.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read};
+    /// use bine_io::net::{TcpListener, TcpStream};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut client = TcpStream::connect(listener.local_addr()?)?;
+    /// client.set_nonblocking(true)?;
+    /// let error = client.read(&mut [0; 8]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.source.set_nonblocking(nonblocking);
+        Ok(())
+    }
+}
+
+impl Read for &TcpStream {
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let fd = self.source.raw_fd();
+        self.source.operate(Direction::Read, || stream(sys::recv(fd, buf, 0), buf.len()))
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let room = bufs.iter().map(|buf| buf.len()).sum();
+        // As readv(2), which std uses; recvmsg(2) would wait for input.
+        if room == 0 {
+            return Ok(0);
+        }
+        let fd = self.source.raw_fd();
+        self.source.operate(Direction::Read, || stream(sys::recv_vectored(fd, bufs), room))
+    }
+}
+
+impl Write for &TcpStream {
+    #[inline]
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let fd = self.source.raw_fd();
+        self.source.operate(Direction::Write, || stream(sys::send(fd, buf), buf.len()))
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let len = bufs.iter().map(|buf| buf.len()).sum();
+        // As writev(2), which std uses; sendmsg(2) would look at the connection's state.
+        if len == 0 {
+            return Ok(0);
+        }
+        let fd = self.source.raw_fd();
+        self.source.operate(Direction::Write, || stream(sys::send_vectored(fd, bufs), len))
+    }
+
+    /// Does nothing: TCP streams have no buffer of their own.
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+}
+
+impl Write for TcpStream {
+    #[inline]
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A TCP socket that accepts connections: the mirror of [`std::net::TcpListener`].
+///
+/// Several threads may accept from one listener at once; each connection wakes one of them.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use bine_io::net::TcpListener;
+///
+/// let listener = TcpListener::bind("127.0.0.1:8080")?;
+/// for stream in listener.incoming() {
+///     stream?.write_all(b"hello\n")?;
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TcpListener {
+    source: Source<net::TcpListener>,
+}
+
+impl TcpListener {
+    /// Listens on `addr`; port 0 stands for a port that the kernel chooses. If `addr` stands for
+    /// several addresses, each is tried in turn until one can be bound. SO_REUSEADDR and the
+    /// length of the queue are as in std.
+    ///
+    /// # Errors
+    ///
+    /// That of the last address tried (`AddrInUse`, for one); `InvalidInput` if `addr` stands for
+    /// no address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let listener = bine_io::net::TcpListener::bind("127.0.0.1:0")?;
+    /// assert_ne!(listener.local_addr()?.port(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        let inner = resolve::each(addr, |addr| {
+            sys::out_of_line(|| {
+                let inner = net::TcpListener::bind(addr)?;
+                inner.set_nonblocking(true)?;
+                Ok(inner)
+            })
+        })?;
+        Ok(Self { source: Source::new(inner) })
+    }
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.source.with(net::TcpListener::local_addr)
+    }
+
+    /// A second handle to the same socket, with a descriptor of its own; both accept from one
+    /// queue. The two share the non-blocking mode.
+    ///
+    /// # Errors
+    ///
+    /// Those of dup(2): too many open descriptors, for one.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let inner = self.source.with(net::TcpListener::try_clone)?;
+        Ok(Self { source: self.source.clone_with(inner) })
+    }
+
+    /// Waits for a connection, and returns it with the address of its other end.
+    ///
+    /// # Errors
+    ///
+    /// Those of accept(2). Out of descriptors is an error of the call, not of the listener: later
+    /// calls accept the connection when there are descriptors again.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let fd = self.source.raw_fd();
+        let mut accepted = None;
+        self.source.operate(Direction::Read, || whole(sys::accept(fd, &mut accepted)))?;
+        let sys::Accepted { fd, peer } = accepted.expect("a successful accept has a connection");
+        let source = self.source.accepted(net::TcpStream::from(fd));
+        let peer = peer.as_socket().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the peer's address is no IP address")
+        })?;
+        Ok((TcpStream { source }, peer))
+    }
+
+    /// The connections that arrive, one after another, without end: each `next` is an
+    /// [`accept`](Self::accept).
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// Sets IP_TTL: how many hops packets sent from here may take.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2): `InvalidInput` unless it is from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.source.with(|inner| inner.set_ttl(ttl))
+    }
+
+    /// The value of IP_TTL.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.source.with(net::TcpListener::ttl)
+    }
+
+    /// Takes the error that is pending on the socket (SO_ERROR), if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.source.with(net::TcpListener::take_error)
+    }
+
+    /// Sets whether [`accept`](Self::accept) fails with `WouldBlock` where it would wait. Clones
+    /// share the mode; accepted connections do not inherit it.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.source.set_nonblocking(nonblocking);
+        Ok(())
+    }
+}
+
+/// The connections that arrive at a listener, from [`TcpListener::incoming`]. Never ends.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl FusedIterator for Incoming<'_> {}
+
+/// What the two types have in common with each other and with std's: formatting, descriptors, and
+/// conversions both ways.
+macro_rules! descriptor {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.source.with(|inner| inner.fmt(f))
+            }
+        }
+
+        impl AsFd for $name {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.source.get_ref().as_fd()
+            }
+        }
+
+        impl AsRawFd for $name {
+            fn as_raw_fd(&self) -> RawFd {
+                self.source.raw_fd()
+            }
+        }
+
+        impl FromRawFd for $name {
+            unsafe fn from_raw_fd(fd: RawFd) -> Self {
+                // SAFETY: the caller gives an open descriptor that it owns.
+                Self::from(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+        }
+
+        impl IntoRawFd for $name {
+            fn into_raw_fd(self) -> RawFd {
+                self.source.into_inner().into_raw_fd()
+            }
+        }
+
+        impl From<OwnedFd> for $name {
+            fn from(fd: OwnedFd) -> Self {
+                Self::from(net::$name::from(fd))
+            }
+        }
+
+        impl From<$name> for OwnedFd {
+            fn from(socket: $name) -> Self {
+                socket.source.into_inner().into()
+            }
+        }
+
+        /// Keeps std's timeouts and non-blocking mode.
+        impl From<net::$name> for $name {
+            fn from(inner: net::$name) -> Self {
+                Self { source: Source::adopt(inner) }
+            }
+        }
+
+        /// Keeps timeouts and the non-blocking mode. The mode of the descriptor underneath, which
+        /// this restores, is shared with clones that stay behind: a listener's clone would then
+        /// block its OS thread.
+        impl From<$name> for net::$name {
+            fn from(socket: $name) -> Self {
+                socket.source.into_inner()
+            }
+        }
+    };
+}
+
+descriptor!(TcpStream);
+descriptor!(TcpListener);
