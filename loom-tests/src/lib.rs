@@ -1,1 +1,198 @@
+//! What the models in `tests/` share: the entry point, and stand-ins for what knows nothing of
+//! loom. See the README for what is modelled and how to run it.
 //!
+//! Without `--cfg bine_loom` this crate is empty.
+#![cfg(bine_loom)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
+use std::sync::{Arc, Mutex as Unseen, OnceLock};
+
+use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use bine_runtime::protocol::Idle;
+use loom::model::Builder;
+use loom::thread::{self, Thread};
+
+/// Preemptions in one execution where `LOOM_MAX_PREEMPTIONS` does not say otherwise.
+const PREEMPTIONS: usize = 3;
+
+/// Runs `scenario` in every interleaving that loom tells apart, up to the bound on preemptions, and
+/// prints how many there were.
+///
+/// # Panics
+///
+/// With the panic of the first execution that fails.
+pub fn model(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    let executions = Arc::new(Count::new(0));
+    let counter = Arc::clone(&executions);
+    builder.check(move || {
+        counter.fetch_add(1, Counting);
+        scenario();
+    });
+    println!("{name}: {} executions", executions.load(Counting));
+}
+
+/// In place of crossbeam's deques and injector.
+///
+/// loom sees only what these promise: an item that is taken was published by the push (Release to
+/// Acquire), and a look at an empty queue orders nothing. loom's own mutex would promise more, for
+/// each of its critical sections is a point of sequential consistency, and would hide missing
+/// fences. So the items stand behind a lock that loom does not see: it runs one thread at a time
+/// and switches at operations on its own types alone, so that lock is never contended.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: Unseen<VecDeque<T>>,
+    len: AtomicUsize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { items: Unseen::default(), len: AtomicUsize::new(0) }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds an item at the back.
+    pub fn push(&self, item: T) {
+        self.items.lock().unwrap().push_back(item);
+        self.len.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the queue looks empty.
+    pub fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes the item at the front.
+    pub fn pop(&self) -> Option<T> {
+        let mut len = self.len.load(Ordering::Acquire);
+        while len != 0 {
+            match self.len.compare_exchange(len, len - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return self.items.lock().unwrap().pop_front(),
+                Err(now) => len = now,
+            }
+        }
+        None
+    }
+}
+
+/// The workers of a runtime as far as they sleep and wake. The methods that say so repeat the lines
+/// of the function of that name, which needs what loom cannot run (stacks and OS threads).
+pub struct Workers {
+    /// The protocol that ships.
+    pub idle: Idle,
+    /// For everybody.
+    pub injector: Queue<u32>,
+    /// `Shared::stopping`.
+    pub stopping: AtomicBool,
+    threads: Vec<OnceLock<Thread>>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+impl Workers {
+    /// All of them running.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            idle: Idle::new(workers),
+            injector: Queue::default(),
+            stopping: AtomicBool::new(false),
+            threads: (0..workers).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Says which loom thread a worker is. Before it, or somebody on its behalf, falls asleep.
+    pub fn enter(&self, worker: usize, thread: Thread) {
+        self.threads[worker].set(thread).expect("one thread for each worker");
+    }
+
+    fn unpark(&self, worker: usize) {
+        self.threads[worker].get().expect("a sleeper has said which thread it is").unpark();
+    }
+
+    /// `Shared::wake_for_work`.
+    pub fn wake_for_work(&self) {
+        if let Some(worker) = self.idle.submit() {
+            self.unpark(worker);
+        }
+    }
+
+    /// `Shared::wake_many`.
+    pub fn wake_many(&self, count: usize) {
+        fence(Ordering::SeqCst);
+        for _ in 0..count.min(self.threads.len()) {
+            match self.idle.claim_any() {
+                Some(worker) => self.unpark(worker),
+                None => break,
+            }
+        }
+    }
+
+    /// `Shared::wake_worker`.
+    pub fn wake_worker(&self, worker: usize) {
+        if self.idle.claim(worker) {
+            self.unpark(worker);
+        }
+    }
+
+    /// `search::stop_searching`.
+    pub fn stop_searching(&self, searching: bool) {
+        if searching && self.idle.end_search() {
+            self.wake_for_work();
+        }
+    }
+
+    /// `search::sleep`, of a worker without timers.
+    pub fn sleep(&self, worker: usize, searching: bool, has_work: impl Fn() -> bool) -> bool {
+        self.idle.fall_asleep(worker, searching);
+        if has_work() || self.stopping.load(Ordering::Relaxed) {
+            return self.idle.stay_awake(worker, searching);
+        }
+        self.sleep_on(worker)
+    }
+
+    /// The rest of [`sleep`](Self::sleep), after the last look.
+    pub fn sleep_on(&self, worker: usize) -> bool {
+        while self.idle.is_asleep(worker) {
+            thread::park();
+        }
+        self.idle.wake_up(worker) == bine_runtime::protocol::Left::Claimed
+    }
+
+    /// The loop of `search::run`, until it has found something for the worker to run: what `take`
+    /// finds.
+    pub fn find<T>(
+        &self,
+        worker: usize,
+        mut searching: bool,
+        take: impl Fn() -> Option<T>,
+        has_work: impl Fn() -> bool,
+    ) -> T {
+        loop {
+            if !searching {
+                searching = self.idle.begin_search();
+            }
+            if let Some(work) = take() {
+                self.stop_searching(searching);
+                return work;
+            }
+            searching = self.sleep(worker, searching, &has_work);
+        }
+    }
+}
+
+/// Fails unless searchers are counted exactly: none, now that all workers have stopped.
+pub fn assert_nobody_searches(idle: &Idle, workers: usize) {
+    // At most half of the workers, rounded up, may begin.
+    for _ in 0..workers.div_ceil(2) {
+        assert!(idle.begin_search(), "a searcher too many is counted");
+    }
+    assert!(!idle.begin_search(), "a searcher too few is counted");
+}

@@ -27,9 +27,14 @@
 //! searcher it then calls [`Idle::submit`] in its turn, so the work that nobody was woken for gets
 //! a worker while there is one asleep.
 //!
+//! A searcher whose last look finds something searches on ([`Idle::stay_awake`]): whatever else was
+//! pushed while it was counted relies on it as well.
+//!
 //! A bit is cleared by exactly one thread (the RMW tells which). Where a waker clears it, the
-//! worker wakes up as a searcher that is counted already; where the worker does (its timer ran
-//! out, or its last look found something), it is not.
+//! worker wakes up as a searcher whom the waker counts; where the worker does (its timer ran out),
+//! it is not counted. The worker may be awake, and end its search, before its waker has counted it:
+//! `searching` is then too low, for that moment, and may be below zero. It is never too high, and
+//! too low a count wakes a worker too many at worst.
 //!
 //! The pattern is the one of Go's scheduler (`runtime/proc.go`, "Worker thread parking/unparking")
 //! and of rayon's sleep module.
@@ -39,7 +44,8 @@ use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 /// The sets; see the module's documentation.
 #[derive(Debug)]
 pub struct Idle {
-    /// How many workers search, among them those that were claimed and are waking up.
+    /// How many workers search, among them those that were claimed and are waking up. To be read
+    /// as a signed number, see above.
     searching: AtomicUsize,
     /// One bit for each worker: set while it is asleep or about to be.
     asleep: Box<[AtomicU64]>,
@@ -74,7 +80,7 @@ impl Idle {
         // (A), pairs with (B) in `fall_asleep`.
         fence(Ordering::SeqCst);
         // Relaxed, here and in `claim_any`: the fence orders these loads.
-        if self.searching.load(Ordering::Relaxed) > 0 {
+        if self.searchers() > 0 {
             return None;
         }
         self.claim_any()
@@ -115,7 +121,7 @@ impl Idle {
     /// A running worker asks to search; false if enough others do.
     pub fn begin_search(&self) -> bool {
         // Relaxed: a limit, not a protocol.
-        if 2 * self.searching.load(Ordering::Relaxed) >= self.workers {
+        if 2 * self.searchers() >= self.workers as isize {
             return false;
         }
         self.enter_search();
@@ -126,8 +132,10 @@ impl Idle {
     /// [`submit`](Self::submit), on behalf of those who relied on it.
     #[must_use = "the last searcher must submit for those who relied on it"]
     pub fn end_search(&self) -> bool {
-        // Relaxed: ordered by the fence in the `submit` that follows.
-        self.searching.fetch_sub(1, Ordering::Relaxed) == 1
+        // Release pairs with (B) of a searcher who ends later: its last look finds what this one
+        // has moved to its own queue with the work that it runs. The last one has the fence in the
+        // `submit` that follows. Not only 1: see above.
+        self.searching.fetch_sub(1, Ordering::Release) as isize <= 1
     }
 
     /// Enters the set of sleepers. The caller must look at every queue once more before it sleeps.
@@ -153,9 +161,27 @@ impl Idle {
         if self.clear_bit(worker) { Left::ByItself } else { Left::Claimed }
     }
 
+    /// The last look has found something, so the worker does not sleep. True if it is a searcher.
+    pub fn stay_awake(&self, worker: usize, was_searching: bool) -> bool {
+        match self.wake_up(worker) {
+            Left::Claimed => true,
+            Left::ByItself => {
+                if was_searching {
+                    self.enter_search();
+                }
+                was_searching
+            }
+        }
+    }
+
     /// How many workers are asleep now, for the metrics.
     pub fn sleepers(&self) -> usize {
         self.asleep.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    fn searchers(&self) -> isize {
+        // Relaxed: the caller has a fence, or takes a hint.
+        self.searching.load(Ordering::Relaxed) as isize
     }
 
     fn enter_search(&self) {
@@ -188,6 +214,18 @@ mod tests {
         assert_eq!(idle.wake_up(3), Left::Claimed);
         assert!(idle.end_search());
         assert_eq!(idle.submit(), Some(70));
+    }
+
+    #[test]
+    fn a_searcher_whose_last_look_finds_something_searches_on() {
+        let idle = Idle::new(4);
+        assert!(idle.begin_search());
+        idle.fall_asleep(1, true);
+        assert!(idle.stay_awake(1, true));
+        assert_eq!((idle.searchers(), idle.sleepers()), (1, 0));
+        idle.fall_asleep(2, false);
+        assert!(!idle.stay_awake(2, false));
+        assert!(idle.end_search());
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn sleep(core: &Core, searching: bool) -> bool {
     let (shared, index) = (core.shared(), core.index);
     shared.idle.fall_asleep(index, searching);
     if shared.has_work_for(index) || shared.is_stopping() {
-        return shared.idle.wake_up(index) == Left::Claimed;
+        return shared.idle.stay_awake(index, searching);
     }
     shared.count_sleep(index);
     while shared.idle.is_asleep(index) {

@@ -421,7 +421,14 @@ impl Core {
         let into = if shared.migrating { &self.ready } else { &self.fresh };
         loop {
             match shared.injector.steal_batch_and_pop(into) {
-                Steal::Success(Runnable(task)) => return Some(task),
+                Steal::Success(Runnable(task)) => {
+                    // The rest of the batch was in no queue for a moment, in which the searcher
+                    // that was woken for it may have given up.
+                    if !into.is_empty() {
+                        shared.wake_for_work();
+                    }
+                    return Some(task);
+                }
                 Steal::Empty => return None,
                 Steal::Retry => std::hint::spin_loop(),
             }
