@@ -1,0 +1,3 @@
+module bine-benches-go
+
+go 1.24

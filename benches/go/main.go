@@ -1,0 +1,351 @@
+// The workloads of bine-benches on goroutines: the same work as in src/blocking/mod.rs.
+//
+// It prints one line for each figure, "name value". A channel of one place stands for the
+// unbounded ones, of which Go has none: no more than one message is ever under way. Joining is
+// a receive from a channel that the goroutine alone sends its result to; where only the end of
+// many goroutines matters, a WaitGroup.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+var (
+	workload = flag.String("workload", "", "what to run")
+	serving  = flag.Bool("serve", false, "serve echo connections and print the port")
+	workers  = flag.Int("workers", 2, "GOMAXPROCS")
+	tasks    = flag.Int("tasks", 0, "how many goroutines")
+	rounds   = flag.Int("rounds", 0, "what each of them does so many times")
+	millis   = flag.Int("millis", 0, "the shortest sleep")
+)
+
+func main() {
+	dieWithParent()
+	flag.Parse()
+	runtime.GOMAXPROCS(*workers)
+	if *serving {
+		serve()
+		return
+	}
+	run, known := map[string]func(){
+		"yield":      yields,
+		"spawnjoin":  spawnJoin,
+		"spawnbatch": spawnBatch,
+		"pingpong":   func() { pairs(1, *rounds) },
+		"pairs":      func() { pairs(*tasks, *rounds) },
+		"mutex":      mutex,
+		"mpmc":       mpmc,
+		"skynet":     skynet,
+		"park":       park,
+		"timers":     timers,
+	}[*workload]
+	if !known {
+		fmt.Fprintln(os.Stderr, "no such workload:", *workload)
+		os.Exit(2)
+	}
+	run()
+}
+
+// dieWithParent asks the kernel to kill this process when the one that started it ends.
+func dieWithParent() {
+	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
+}
+
+func figure(name string, value float64) {
+	fmt.Printf("%s %g\n", name, value)
+}
+
+func nsEach(start time.Time, operations int) float64 {
+	return float64(time.Since(start).Nanoseconds()) / float64(operations)
+}
+
+func check(got, want uint64) {
+	if got != want {
+		panic(fmt.Sprintf("the result is %d, not %d", got, want))
+	}
+}
+
+func sumBelow(count int) uint64 {
+	return uint64(count) * uint64(count-1) / 2
+}
+
+func yields() {
+	start := time.Now()
+	var group sync.WaitGroup
+	for range *tasks {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for range *rounds {
+				runtime.Gosched()
+			}
+		}()
+	}
+	group.Wait()
+	figure("ns", nsEach(start, *tasks**rounds))
+}
+
+func spawn(n int) chan uint64 {
+	result := make(chan uint64, 1)
+	go func() { result <- uint64(n) }()
+	return result
+}
+
+func spawnJoin() {
+	start := time.Now()
+	var sum uint64
+	for n := range *tasks {
+		sum += <-spawn(n)
+	}
+	check(sum, sumBelow(*tasks))
+	figure("ns", nsEach(start, *tasks))
+}
+
+func spawnBatch() {
+	start := time.Now()
+	results := make([]chan uint64, 0, *tasks)
+	for n := range *tasks {
+		results = append(results, spawn(n))
+	}
+	var sum uint64
+	for _, result := range results {
+		sum += <-result
+	}
+	check(sum, sumBelow(*tasks))
+	figure("ns", nsEach(start, *tasks))
+}
+
+func pairs(count, rounds int) {
+	start := time.Now()
+	var group sync.WaitGroup
+	var sum atomic.Uint64
+	for range count {
+		there, back := make(chan uint64, 1), make(chan uint64, 1)
+		group.Add(2)
+		go func() {
+			defer group.Done()
+			for range rounds {
+				back <- <-there + 1
+			}
+		}()
+		go func() {
+			defer group.Done()
+			number := uint64(0)
+			for range rounds {
+				there <- number
+				number = <-back
+			}
+			sum.Add(number)
+		}()
+	}
+	group.Wait()
+	check(sum.Load(), uint64(count*rounds))
+	figure("ns", nsEach(start, count*rounds))
+}
+
+func mutex() {
+	start := time.Now()
+	var group sync.WaitGroup
+	var lock sync.Mutex
+	var number uint64
+	for range *tasks {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for range *rounds {
+				lock.Lock()
+				number++
+				lock.Unlock()
+			}
+		}()
+	}
+	group.Wait()
+	check(number, uint64(*tasks**rounds))
+	figure("ns", nsEach(start, *tasks**rounds))
+}
+
+func mpmc() {
+	start := time.Now()
+	var producers, consumers sync.WaitGroup
+	var sum atomic.Uint64
+	messages := make(chan uint64, 128)
+	for range *tasks {
+		consumers.Add(1)
+		go func() {
+			defer consumers.Done()
+			own := uint64(0)
+			for number := range messages {
+				own += number
+			}
+			sum.Add(own)
+		}()
+	}
+	for range *tasks {
+		producers.Add(1)
+		go func() {
+			defer producers.Done()
+			for number := range *rounds {
+				messages <- uint64(number)
+			}
+		}()
+	}
+	producers.Wait()
+	close(messages)
+	consumers.Wait()
+	check(sum.Load(), uint64(*tasks)*sumBelow(*rounds))
+	figure("ns", nsEach(start, *tasks**rounds))
+}
+
+func skynet() {
+	start := time.Now()
+	result := make(chan uint64, 1)
+	subtree(result, 0, *tasks)
+	check(<-result, sumBelow(*tasks))
+	figure("ms", time.Since(start).Seconds()*1e3)
+}
+
+// subtree gives its parent the sum of the leaves from first on. Ten children share a channel,
+// which is the least that Go needs to join them.
+func subtree(parent chan<- uint64, first, leaves int) {
+	if leaves == 1 {
+		parent <- uint64(first)
+		return
+	}
+	results := make(chan uint64, 10)
+	leaves /= 10
+	for n := range 10 {
+		go subtree(results, first+n*leaves, leaves)
+	}
+	var sum uint64
+	for range 10 {
+		sum += <-results
+	}
+	parent <- sum
+}
+
+func park() {
+	before := memory()
+	start := time.Now()
+	var arrived atomic.Int64
+	var group sync.WaitGroup
+	released := make(chan struct{})
+	for range *tasks {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			arrived.Add(1)
+			<-released
+		}()
+	}
+	for arrived.Load() < int64(*tasks) {
+		time.Sleep(500 * time.Microsecond)
+	}
+	each := nsEach(start, *tasks)
+	bytes := float64(memory()-before) / float64(*tasks)
+	close(released)
+	group.Wait()
+	figure("ns", each)
+	figure("bytes", bytes)
+}
+
+func timers() {
+	before := cpuTime()
+	var sum, worst atomic.Int64
+	var group sync.WaitGroup
+	for n := range *tasks {
+		group.Add(1)
+		length := sleepLength(n)
+		go func() {
+			defer group.Done()
+			due := time.Now().Add(length)
+			time.Sleep(length)
+			late := time.Since(due).Microseconds()
+			sum.Add(late)
+			for known := worst.Load(); late > known; known = worst.Load() {
+				if worst.CompareAndSwap(known, late) {
+					break
+				}
+			}
+		}()
+	}
+	group.Wait()
+	figure("cpu_ns", float64((cpuTime()-before).Nanoseconds())/float64(*tasks))
+	figure("late_mean_ms", float64(sum.Load())/float64(*tasks)/1e3)
+	figure("late_max_ms", float64(worst.Load())/1e3)
+}
+
+// sleepLength is that of src/lateness.rs.
+func sleepLength(n int) time.Duration {
+	scattered := uint32(n) * 2654435769
+	shortest := time.Duration(*millis) * time.Millisecond
+	return shortest + time.Duration(float64(2*shortest)*float64(scattered)/float64(^uint32(0)))
+}
+
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// memory is VmRSS and VmPTE of this process, in bytes.
+func memory() int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	total := 0
+	for line := range strings.SplitSeq(string(status), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && (fields[0] == "VmRSS:" || fields[0] == "VmPTE:") {
+			kibibytes, err := strconv.Atoi(fields[1])
+			if err != nil {
+				panic(err)
+			}
+			total += kibibytes << 10
+		}
+	}
+	return total
+}
+
+// serve echoes for ever: a goroutine for each connection, a buffer of 16 KiB. Go sets TCP_NODELAY
+// by default.
+func serve() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		go echo(connection)
+	}
+}
+
+func echo(connection net.Conn) {
+	defer connection.Close()
+	buffer := make([]byte, 16<<10)
+	for {
+		length, err := connection.Read(buffer)
+		if err != nil {
+			return
+		}
+		if _, err := connection.Write(buffer[:length]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,265 @@
+//! Tokio's multi-thread runtime: the workloads of `blocking`, each the same work as `async` code.
+//!
+//! Every workload runs in a spawned task, so that spawning is a worker's and not an outsider's.
+//! Parked tasks wait on one [`Notify`] that all of them share, which is the cheapest
+//! thing that can wake a million. The bounded channel from many to many is async-channel's, since
+//! Tokio has none.
+
+use std::future::Future;
+use std::io;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::blocking::sum_below;
+use crate::figures::{Figures, cpu_time, memory, ns_each};
+use crate::lateness::{Lateness, sleep_length};
+use crate::workload::{Size, Workload};
+
+/// Runs `main` in a task of a new runtime.
+fn run<T: Send + 'static>(workers: usize, main: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .expect("the runtime starts");
+    runtime.block_on(async { tokio::spawn(main).await.expect("a task panicked") })
+}
+
+/// Runs a workload, which must not be a server, at that size.
+pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures {
+    match workload {
+        Workload::Yield => run(workers, yields(size)),
+        Workload::SpawnJoin => run(workers, spawn_join(size)),
+        Workload::SpawnBatch => run(workers, spawn_batch(size)),
+        Workload::PingPong => run(workers, ping_pong(size)),
+        Workload::Pairs => run(workers, pairs(size)),
+        Workload::Mutex => run(workers, mutex(size)),
+        Workload::Mpmc => run(workers, mpmc(size)),
+        Workload::Skynet => run(workers, skynet(size)),
+        Workload::Park => run(workers, park(size)),
+        Workload::Timers => run(workers, timers(size)),
+        Workload::Echo100 | Workload::Echo1000 => unreachable!("servers are not measured inside"),
+    }
+}
+
+/// Serves echo connections for ever, as `blocking::serve` does.
+pub(crate) fn serve(workers: usize, started: fn(u16) -> io::Result<()>) -> io::Result<()> {
+    run(workers, async move {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        started(listener.local_addr()?.port())?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(echo(stream));
+        }
+    })
+}
+
+/// Sends back what it reads. A broken connection ends as a closed one does.
+async fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Joins every task and returns the sum of their results.
+async fn join_all(handles: impl IntoIterator<Item = JoinHandle<u64>>) -> u64 {
+    let mut sum = 0;
+    for handle in handles {
+        sum += handle.await.expect("a task panicked");
+    }
+    sum
+}
+
+async fn yields(size: Size) -> Figures {
+    let start = Instant::now();
+    let yielding = |_| {
+        tokio::spawn(async move {
+            for _ in 0..size.rounds {
+                tokio::task::yield_now().await;
+            }
+            1
+        })
+    };
+    let handles: Vec<_> = (0..size.tasks).map(yielding).collect();
+    assert_eq!(join_all(handles).await, size.tasks as u64);
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+async fn spawn_join(size: Size) -> Figures {
+    let start = Instant::now();
+    let mut sum = 0;
+    for n in 0..size.tasks as u64 {
+        sum += tokio::spawn(async move { n }).await.expect("a task panicked");
+    }
+    assert_eq!(sum, sum_below(size.tasks));
+    Figures::one("ns", ns_each(start, size.tasks))
+}
+
+async fn spawn_batch(size: Size) -> Figures {
+    let start = Instant::now();
+    let spawning = |n| tokio::spawn(async move { n });
+    let handles: Vec<_> = (0..size.tasks as u64).map(spawning).collect();
+    assert_eq!(join_all(handles).await, sum_below(size.tasks));
+    Figures::one("ns", ns_each(start, size.tasks))
+}
+
+/// Two tasks that send a number to and fro, each on an unbounded channel of its own.
+fn pair(rounds: usize) -> [JoinHandle<u64>; 2] {
+    let (to_second, mut at_second) = mpsc::unbounded_channel::<u64>();
+    let (to_first, mut at_first) = mpsc::unbounded_channel::<u64>();
+    let second = tokio::spawn(async move {
+        for _ in 0..rounds {
+            let number = at_second.recv().await.expect("the sender is gone");
+            to_first.send(number + 1).expect("the receiver is gone");
+        }
+        0
+    });
+    let first = tokio::spawn(async move {
+        let mut number = 0;
+        for _ in 0..rounds {
+            to_second.send(number).expect("the receiver is gone");
+            number = at_first.recv().await.expect("the sender is gone");
+        }
+        number
+    });
+    [first, second]
+}
+
+async fn ping_pong(size: Size) -> Figures {
+    let start = Instant::now();
+    assert_eq!(join_all(pair(size.rounds)).await, size.rounds as u64);
+    Figures::one("ns", ns_each(start, size.rounds))
+}
+
+async fn pairs(size: Size) -> Figures {
+    let start = Instant::now();
+    let handles: Vec<_> = (0..size.tasks).flat_map(|_| pair(size.rounds)).collect();
+    assert_eq!(join_all(handles).await, (size.tasks * size.rounds) as u64);
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+async fn mutex(size: Size) -> Figures {
+    let start = Instant::now();
+    let lock = Arc::new(Mutex::new(0_u64));
+    let adding = |_| {
+        let lock = Arc::clone(&lock);
+        tokio::spawn(async move {
+            for _ in 0..size.rounds {
+                *lock.lock().await += 1;
+            }
+            0
+        })
+    };
+    let handles: Vec<_> = (0..size.tasks).map(adding).collect();
+    join_all(handles).await;
+    assert_eq!(*lock.lock().await, (size.tasks * size.rounds) as u64);
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+async fn mpmc(size: Size) -> Figures {
+    let start = Instant::now();
+    let (sender, receiver) = async_channel::bounded::<u64>(128);
+    let consuming = |_| {
+        let receiver = receiver.clone();
+        tokio::spawn(async move {
+            let mut sum = 0;
+            while let Ok(number) = receiver.recv().await {
+                sum += number;
+            }
+            sum
+        })
+    };
+    let consumers: Vec<_> = (0..size.tasks).map(consuming).collect();
+    let producing = |_| {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for number in 0..size.rounds as u64 {
+                sender.send(number).await.expect("the receivers are gone");
+            }
+            0
+        })
+    };
+    let producers: Vec<_> = (0..size.tasks).map(producing).collect();
+    drop(sender);
+    join_all(producers).await;
+    assert_eq!(join_all(consumers).await, size.tasks as u64 * sum_below(size.rounds));
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+async fn skynet(size: Size) -> Figures {
+    let start = Instant::now();
+    assert_eq!(subtree(0, size.tasks as u64).await, sum_below(size.tasks));
+    Figures::one("ms", start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// The sum of the leaves `first..first + leaves`, of which there is more than one. Only the inner
+/// tasks need a box; a leaf is spawned as the small future that it is.
+fn subtree(first: u64, leaves: u64) -> Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(async move {
+        let leaves = leaves / 10;
+        let child = |n| {
+            let first = first + n as u64 * leaves;
+            if leaves == 1 {
+                tokio::spawn(async move { first })
+            } else {
+                tokio::spawn(subtree(first, leaves))
+            }
+        };
+        join_all(std::array::from_fn::<_, 10, _>(child)).await
+    })
+}
+
+async fn park(size: Size) -> Figures {
+    let before = memory();
+    let start = Instant::now();
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let released = Arc::new(Notify::new());
+    let parking = |_| {
+        let (arrived, released) = (Arc::clone(&arrived), Arc::clone(&released));
+        tokio::spawn(async move {
+            let waiting = released.notified();
+            arrived.fetch_add(1, Ordering::Relaxed);
+            waiting.await;
+            1
+        })
+    };
+    let handles: Vec<_> = (0..size.tasks).map(parking).collect();
+    while arrived.load(Ordering::Relaxed) < size.tasks {
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    let each = ns_each(start, size.tasks);
+    let bytes = memory().saturating_sub(before) as f64 / size.tasks as f64;
+    released.notify_waiters();
+    assert_eq!(join_all(handles).await, size.tasks as u64);
+    Figures::one("ns", each).and("bytes", bytes)
+}
+
+async fn timers(size: Size) -> Figures {
+    let before = cpu_time();
+    let lateness = Arc::new(Lateness::default());
+    let sleeping = |n| {
+        let lateness = Arc::clone(&lateness);
+        let length = sleep_length(n, size);
+        tokio::spawn(async move {
+            let due = Instant::now() + length;
+            tokio::time::sleep(length).await;
+            lateness.record(due);
+            1
+        })
+    };
+    let handles: Vec<_> = (0..size.tasks).map(sleeping).collect();
+    assert_eq!(join_all(handles).await, size.tasks as u64);
+    lateness.figures(cpu_time() - before, size.tasks)
+}

@@ -1,0 +1,312 @@
+//! What is measured: the workloads, their sizes and their metrics, and who runs them.
+//!
+//! This file is the only place that knows the scale of a run. Every runtime is given the same
+//! [`Size`], but for the few pairs where a peer cannot reach the full count in bearable time or at
+//! all: those are scaled down here, and the report says to what.
+
+use crate::statistics::Better;
+
+/// Something that can run workloads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Runtime {
+    /// `std::thread`, `std::sync` and crossbeam's channels.
+    Threads,
+    /// Tokio's multi-thread runtime.
+    Tokio,
+    /// May's stackful coroutines.
+    May,
+    /// Goroutines; the program is `benches/go/main.go`.
+    Go,
+    /// A single-threaded epoll loop: the floor for servers, not a peer.
+    Raw,
+    /// Bine with pinned green threads, its default.
+    Bine,
+    /// Bine with green threads that migrate between workers.
+    BineMigrate,
+}
+
+impl Runtime {
+    /// Every runtime, in the order of the report.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Threads, Self::Tokio, Self::May, Self::Go, Self::Raw, Self::Bine, Self::BineMigrate];
+
+    /// Its name on the command line and in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Threads => "threads",
+            Self::Tokio => "tokio",
+            Self::May => "may",
+            Self::Go => "go",
+            Self::Raw => "raw",
+            Self::Bine => "bine",
+            Self::BineMigrate => "bine-migrate",
+        }
+    }
+
+    /// Whether the ratios of the report may be taken against it.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Threads | Self::Tokio | Self::May | Self::Go)
+    }
+
+    /// Whether it runs `workload` at all.
+    pub(crate) fn runs(self, workload: Workload) -> bool {
+        match self {
+            Self::Raw => workload.is_echo(),
+            // A million OS threads.
+            Self::Threads => workload != Workload::Skynet,
+            _ => true,
+        }
+    }
+}
+
+/// A piece of work that every runtime does in the same way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Workload {
+    /// Many tasks yield, again and again.
+    Yield,
+    /// One task spawns and joins others one by one.
+    SpawnJoin,
+    /// One task spawns others, then joins them all.
+    SpawnBatch,
+    /// Two tasks send one number to and fro over two unbounded channels.
+    PingPong,
+    /// Many such pairs at once.
+    Pairs,
+    /// Some tasks lock, add one, unlock.
+    Mutex,
+    /// Producers and consumers share one bounded channel of 128 places.
+    Mpmc,
+    /// A 10-ary tree of tasks, each the sum of its children's results.
+    Skynet,
+    /// Tasks that are spawned and then wait.
+    Park,
+    /// Tasks that sleep.
+    Timers,
+    /// A TCP echo server with 100 connections and messages of 64 bytes.
+    Echo100,
+    /// The same with 1000 connections.
+    Echo1000,
+}
+
+/// How much of a workload to run; a field that a workload does not use is 0.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Size {
+    /// Tasks (pairs, leaves, connections, producers and as many consumers).
+    pub(crate) tasks: usize,
+    /// What each task does so many times.
+    pub(crate) rounds: usize,
+    /// The shortest sleep (the longest is 3 times this), or the time that a server is under load.
+    pub(crate) millis: u64,
+}
+
+impl Size {
+    const fn new(tasks: usize, rounds: usize, millis: u64) -> Self {
+        Self { tasks, rounds, millis }
+    }
+}
+
+/// One figure that a workload yields.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Metric {
+    /// Its name in the protocol between the processes and in the JSON.
+    pub(crate) name: &'static str,
+    /// What the report calls it, with its unit.
+    pub(crate) unit: &'static str,
+    /// Its good direction.
+    pub(crate) better: Better,
+}
+
+const fn lower(name: &'static str, unit: &'static str) -> Metric {
+    Metric { name, unit, better: Better::Lower }
+}
+
+const ECHO_METRICS: &[Metric] = &[
+    lower("cpu_us", "server CPU, us a message"),
+    Metric { name: "rate", unit: "messages/s", better: Better::Higher },
+    lower("p50_us", "latency p50, us"),
+    lower("p99_us", "latency p99, us"),
+];
+
+impl Workload {
+    /// Every workload, in the order of the report.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Yield,
+        Self::SpawnJoin,
+        Self::SpawnBatch,
+        Self::PingPong,
+        Self::Pairs,
+        Self::Mutex,
+        Self::Mpmc,
+        Self::Skynet,
+        Self::Park,
+        Self::Timers,
+        Self::Echo100,
+        Self::Echo1000,
+    ];
+
+    /// Its name on the command line and in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Yield => "yield",
+            Self::SpawnJoin => "spawnjoin",
+            Self::SpawnBatch => "spawnbatch",
+            Self::PingPong => "pingpong",
+            Self::Pairs => "pairs",
+            Self::Mutex => "mutex",
+            Self::Mpmc => "mpmc",
+            Self::Skynet => "skynet",
+            Self::Park => "park",
+            Self::Timers => "timers",
+            Self::Echo100 => "echo-100",
+            Self::Echo1000 => "echo-1000",
+        }
+    }
+
+    /// Whether it is a server under load rather than a program of tasks.
+    pub(crate) fn is_echo(self) -> bool {
+        matches!(self, Self::Echo100 | Self::Echo1000)
+    }
+
+    /// What it yields; the first figure is the headline.
+    pub(crate) fn metrics(self) -> &'static [Metric] {
+        match self {
+            Self::Yield => const { &[lower("ns", "ns a yield")] },
+            Self::SpawnJoin => const { &[lower("ns", "ns each")] },
+            Self::SpawnBatch => const { &[lower("ns", "ns each")] },
+            Self::PingPong | Self::Pairs => const { &[lower("ns", "ns a round trip")] },
+            Self::Mutex => const { &[lower("ns", "ns a lock")] },
+            Self::Mpmc => const { &[lower("ns", "ns a message")] },
+            Self::Skynet => const { &[lower("ms", "ms")] },
+            Self::Park => {
+                const { &[lower("ns", "ns to spawn and park"), lower("bytes", "bytes a task")] }
+            }
+            Self::Timers => {
+                const {
+                    &[
+                        lower("cpu_ns", "CPU ns each"),
+                        lower("late_mean_ms", "mean lateness, ms"),
+                        lower("late_max_ms", "max lateness, ms"),
+                    ]
+                }
+            }
+            Self::Echo100 | Self::Echo1000 => ECHO_METRICS,
+        }
+    }
+
+    /// What it does at `size`, for the heading of the report.
+    pub(crate) fn describe(self, size: Size) -> String {
+        let (tasks, rounds) = (count(size.tasks), count(size.rounds));
+        let (shortest, longest) = (size.millis, 3 * size.millis);
+        match self {
+            Self::Yield => format!("{tasks} tasks yield {rounds} times each"),
+            Self::SpawnJoin => format!("one task spawns and joins {tasks} others one by one"),
+            Self::SpawnBatch => format!("one task spawns {tasks} others, then joins them all"),
+            Self::PingPong => format!("two tasks, two unbounded channels, {rounds} round trips"),
+            Self::Pairs => format!("{tasks} such pairs at once, {rounds} round trips each"),
+            Self::Mutex => format!("{tasks} tasks lock, add 1, unlock {rounds} times each"),
+            Self::Mpmc => {
+                format!("{tasks} producers, {tasks} consumers, bounded(128), {rounds} sends each")
+            }
+            Self::Skynet => format!("10-ary tree of tasks, {tasks} leaves, sum by join"),
+            Self::Park => format!("{tasks} parked tasks"),
+            Self::Timers => format!("{tasks} tasks sleep once, {shortest} to {longest} ms"),
+            Self::Echo100 | Self::Echo1000 => {
+                format!("TCP echo, {tasks} connections x 64 B, {shortest} ms of load")
+            }
+        }
+    }
+
+    /// How much of it is run: all of it, or a tenth and less with `quick`.
+    pub(crate) fn size(self, quick: bool) -> Size {
+        let (full, small) = match self {
+            Self::Yield => (Size::new(1_000, 2_000, 0), Size::new(1_000, 200, 0)),
+            Self::SpawnJoin => (Size::new(500_000, 1, 0), Size::new(50_000, 1, 0)),
+            Self::SpawnBatch => (Size::new(100_000, 1, 0), Size::new(20_000, 1, 0)),
+            Self::PingPong => (Size::new(2, 500_000, 0), Size::new(2, 50_000, 0)),
+            Self::Pairs => (Size::new(1_000, 1_000, 0), Size::new(1_000, 100, 0)),
+            Self::Mutex => (Size::new(64, 20_000, 0), Size::new(64, 2_000, 0)),
+            Self::Mpmc => (Size::new(64, 20_000, 0), Size::new(64, 2_000, 0)),
+            Self::Skynet => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
+            Self::Park => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
+            Self::Timers => (Size::new(1_000_000, 1, 1_000), Size::new(100_000, 1, 250)),
+            Self::Echo100 => (Size::new(100, 0, 4_000), Size::new(100, 0, 1_000)),
+            Self::Echo1000 => (Size::new(1_000, 0, 4_000), Size::new(1_000, 0, 1_000)),
+        };
+        if quick { small } else { full }
+    }
+
+    /// The size at which `runtime` runs it, which is less where the peer would take minutes for
+    /// the full count (thread creation) or cannot hold it (see the caps below).
+    pub(crate) fn size_for(self, runtime: Runtime, quick: bool) -> Size {
+        let mut size = self.size(quick);
+        let tasks = match (runtime, self) {
+            (Runtime::Threads, Self::SpawnJoin | Self::SpawnBatch) => 20_000,
+            (Runtime::May, Self::SpawnJoin) => 50_000,
+            // OS threads: each has a kernel stack, and a limit on their number is usual.
+            (Runtime::Threads, Self::Park | Self::Timers) => 10_000,
+            // May aborts past about 32,000 live coroutines, since each guard page costs two
+            // mappings. Where a smaller count says the same, it is given the smaller count;
+            // where it does not (spawnbatch, skynet), its failure is what the report shows.
+            (Runtime::May, Self::Park | Self::Timers) => 20_000,
+            _ => size.tasks,
+        };
+        size.tasks = tasks.min(size.tasks);
+        if (runtime, self) == (Runtime::Threads, Self::PingPong) {
+            size.rounds = size.rounds.min(20_000);
+        }
+        size
+    }
+}
+
+/// `1000000` as `1M`, `20000` as `20k`: exact, or left as it is.
+pub(crate) fn count(number: usize) -> String {
+    match number {
+        n if n >= 1_000_000 && n % 1_000_000 == 0 => format!("{}M", n / 1_000_000),
+        n if n >= 1_000 && n % 1_000 == 0 => format!("{}k", n / 1_000),
+        n => n.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Workload::ALL.iter().map(|w| w.name()).collect();
+        names.extend(Runtime::ALL.iter().map(|r| r.name()));
+        let total = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), total);
+    }
+
+    #[test]
+    fn no_runtime_is_given_more_than_the_nominal_size() {
+        for workload in Workload::ALL {
+            for runtime in Runtime::ALL {
+                for quick in [false, true] {
+                    let (nominal, given) =
+                        (workload.size(quick), workload.size_for(runtime, quick));
+                    assert!(given.tasks <= nominal.tasks && given.rounds <= nominal.rounds);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bine_is_never_scaled_down() {
+        for workload in Workload::ALL {
+            assert_eq!(workload.size_for(Runtime::Bine, false), workload.size(false));
+            assert_eq!(workload.size_for(Runtime::BineMigrate, false), workload.size(false));
+        }
+    }
+
+    #[test]
+    fn counts_are_short_and_exact() {
+        assert_eq!(count(64), "64");
+        assert_eq!(count(20_000), "20k");
+        assert_eq!(count(1_000_000), "1M");
+        assert_eq!(count(1_500), "1500");
+    }
+}
