@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::{env, fmt, io, panic, thread};
 
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
-use crossbeam_deque::{Injector, Stealer, Worker as Deque};
+use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -413,6 +413,9 @@ fn start_worker(
 /// ended are abandoned: their stacks are leaked and not unwound, since others may hold references
 /// into them. Joining either kind from outside gives an error whose payload is [`Abandoned`].
 ///
+/// The drop waits for the workers, unless it happens on one of the runtime's own green threads:
+/// that one then runs on until it next blocks, and is abandoned there.
+///
 /// [`Abandoned`]: crate::Abandoned
 pub struct Runtime {
     shared: NonNull<Shared>,
@@ -494,25 +497,6 @@ impl Runtime {
         // SAFETY: freed by `drop` only.
         unsafe { self.shared.as_ref() }
     }
-
-    /// Ends what was spawned and never ran. The closures are dropped here, not on a worker.
-    fn abandon_unstarted(&self) {
-        loop {
-            match self.shared().injector.steal() {
-                crossbeam_deque::Steal::Success(Runnable(task)) => {
-                    // SAFETY: the workers have ended, so what is queued is ours, with its run
-                    // reference.
-                    unsafe {
-                        if !task.as_ref().started.get() {
-                            TaskRef::from_owned(task).abandon();
-                        }
-                    }
-                }
-                crossbeam_deque::Steal::Empty => break,
-                crossbeam_deque::Steal::Retry => {}
-            }
-        }
-    }
 }
 
 impl Drop for Runtime {
@@ -524,20 +508,64 @@ impl Drop for Runtime {
         for worker in 0..shared.remotes.len() {
             shared.wake_worker(worker);
         }
-        for thread in self.threads.drain(..) {
+        let remains = Remains { shared: self.shared, threads: std::mem::take(&mut self.threads) };
+        if worker::core().is_none_or(|core| core.shared != self.shared) {
+            return remains.bury();
+        }
+        // One of the runtime's own green threads drops it: its worker cannot wait for itself, and
+        // goes on until that thread next blocks. Where no OS thread can be had, all is leaked.
+        let undertaker = thread::Builder::new().name("bine-shutdown".into());
+        drop(undertaker.spawn(move || remains.bury()));
+    }
+}
+
+/// A runtime that was told to stop.
+struct Remains {
+    shared: NonNull<Shared>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+// SAFETY: `Shared` is made for sharing between threads.
+unsafe impl Send for Remains {}
+
+impl Remains {
+    /// Waits for the workers and settles what they left.
+    fn bury(self) {
+        for thread in self.threads {
             // A worker does not unwind (it aborts instead).
             let _ = thread.join();
         }
-        self.abandon_unstarted();
-        let shared = self.shared();
+        // SAFETY: freed below only.
+        let shared = unsafe { self.shared.as_ref() };
+        abandon_unstarted(shared);
         // Release pairs with the Acquire in `has_stopped`.
         shared.stopped.store(true, Ordering::Release);
         let joiners = std::mem::take(&mut *shared.foreign_joiners.lock());
         joiners.into_iter().for_each(Unparker::unpark);
         if shared.cells() == 0 {
-            // SAFETY: made by `Box::leak`; the workers have ended and no cell is left that could
-            // reach it.
+            // SAFETY: made by `Box::leak`; the runtime is gone, its workers have ended, and no cell
+            // is left that could reach it.
             drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        }
+    }
+}
+
+/// Ends what was spawned and never ran, after the workers have ended. The closures are dropped
+/// here, not on a worker.
+fn abandon_unstarted(shared: &Shared) {
+    loop {
+        match shared.injector.steal() {
+            Steal::Success(Runnable(task)) => {
+                // SAFETY: the workers have ended, so what is queued is ours, with its run
+                // reference.
+                unsafe {
+                    if !task.as_ref().started.get() {
+                        TaskRef::from_owned(task).abandon();
+                    }
+                }
+            }
+            Steal::Empty => break,
+            Steal::Retry => {}
         }
     }
 }

@@ -437,7 +437,10 @@ impl Core {
 
     #[inline]
     fn take_run_next(&self) -> Option<NonNull<Task>> {
-        let task = NonNull::new(self.run_next.get())?;
+        let Some(task) = NonNull::new(self.run_next.get()) else {
+            self.run_next_streak.set(0);
+            return None;
+        };
         let streak = self.run_next_streak.get();
         self.run_next.set(ptr::null_mut());
         if streak < RUN_NEXT_LIMIT {

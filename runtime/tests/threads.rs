@@ -449,6 +449,26 @@ fn dropping_a_runtime_drops_what_has_not_run() {
 }
 
 #[test]
+fn a_green_thread_may_drop_its_own_runtime() {
+    for workers in [1, 2] {
+        let runtime = Arc::new(Builder::new().workers(workers).build().unwrap());
+        let inside = Arc::clone(&runtime);
+        let (tell, told) = std::sync::mpsc::channel();
+        let last = runtime.spawn(move || {
+            // The last owner, once the one outside is gone.
+            while Arc::strong_count(&inside) > 1 {
+                std::thread::yield_now();
+            }
+            drop(inside);
+            tell.send("still runs").unwrap();
+        });
+        drop(runtime);
+        assert_eq!(told.recv().unwrap(), "still runs");
+        last.join().unwrap();
+    }
+}
+
+#[test]
 fn a_hundred_thousand_parked_threads() {
     const COUNT: usize = 100_000;
     let runtime = Builder::new().workers(2).build().unwrap();
