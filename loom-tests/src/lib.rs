@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
 use std::sync::{Arc, Mutex as Unseen, OnceLock};
+use std::time::Instant;
 
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bine_runtime::protocol::Idle;
@@ -18,21 +19,33 @@ use loom::thread::{self, Thread};
 const PREEMPTIONS: usize = 3;
 
 /// Runs `scenario` in every interleaving that loom tells apart, up to the bound on preemptions, and
-/// prints how many there were.
+/// prints how many there were and how long they took.
 ///
 /// # Panics
 ///
 /// With the panic of the first execution that fails.
 pub fn model(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    bounded_model(name, PREEMPTIONS, scenario);
+}
+
+/// As [`model`] with at most `preemptions`, for scenarios that are too large for more.
+///
+/// # Panics
+///
+/// As [`model`].
+pub fn bounded_model(name: &str, preemptions: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    let wanted = builder.preemption_bound.unwrap_or(PREEMPTIONS);
+    builder.preemption_bound = Some(wanted.min(preemptions));
+    let start = Instant::now();
     let executions = Arc::new(Count::new(0));
     let counter = Arc::clone(&executions);
     builder.check(move || {
         counter.fetch_add(1, Counting);
         scenario();
     });
-    println!("{name}: {} executions", executions.load(Counting));
+    let took = start.elapsed().as_secs_f64();
+    println!("{name}: {} executions, {took:.1} s", executions.load(Counting));
 }
 
 /// In place of crossbeam's deques and injector.
@@ -176,10 +189,12 @@ impl Workers {
         has_work: impl Fn() -> bool,
     ) -> T {
         loop {
-            if !searching {
+            let mut found = take();
+            if found.is_none() && !searching {
                 searching = self.idle.begin_search();
+                found = if searching { take() } else { None };
             }
-            if let Some(work) = take() {
+            if let Some(work) = found {
                 self.stop_searching(searching);
                 return work;
             }

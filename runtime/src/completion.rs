@@ -3,7 +3,8 @@
 //! ```text
 //!   RUNNING --register--> WAITING --complete--> DONE     (complete returns the joiner to wake)
 //!   RUNNING --complete--> DONE                           (the joiner finds the result)
-//!   RUNNING --detach----> DETACHED --complete-->         (the thread itself drops the result)
+//!   RUNNING --detach----> DETACHED --complete--> DONE    (the thread itself drops the result)
+//!   WAITING --detach----> DETACHED                       (a joiner that gave up; as above)
 //!   DONE    --detach----> DETACHED                       (the detacher drops the result)
 //! ```
 //!
@@ -60,8 +61,12 @@ impl<W> Completion<W> {
         self.state.load(Ordering::Acquire) == DONE
     }
 
-    /// The joiner, once, asks to be woken. False if the thread has ended already.
-    pub fn register(&self, joiner: W) -> bool {
+    /// The joiner asks to be woken. False if the thread has ended already.
+    ///
+    /// # Safety
+    ///
+    /// Once: there is one joiner, and it has not detached.
+    pub unsafe fn register(&self, joiner: W) -> bool {
         // SAFETY: in RUNNING the cell belongs to the one joiner; in DONE nobody reads it.
         self.joiner.with_mut(|cell| unsafe { *cell = Some(joiner) });
         // Release pairs with the Acquire of `complete`, which reads the joiner. Acquire on failure
@@ -72,7 +77,11 @@ impl<W> Completion<W> {
     /// The thread has ended and its result is in place. Unless `Detached` is returned, the result
     /// and the thread's memory may be gone when this returns: the caller needs a reference of its
     /// own to the latter.
-    pub fn complete(&self) -> Completed<W> {
+    ///
+    /// # Safety
+    ///
+    /// Once, by the thread that has ended.
+    pub unsafe fn complete(&self) -> Completed<W> {
         // Release publishes the result to `is_done`, `register` and `detach`; Acquire pairs with
         // the Release of `register`.
         match self.state.swap(DONE, Ordering::AcqRel) {
@@ -101,25 +110,44 @@ mod tests {
     fn the_joiner_is_handed_to_the_completer() {
         let completion = Completion::new();
         assert!(!completion.is_done());
-        assert!(completion.register(7));
-        assert_eq!(completion.complete(), Completed::Joinable(Some(7)));
+        // SAFETY: each once.
+        unsafe {
+            assert!(completion.register(7));
+            assert_eq!(completion.complete(), Completed::Joinable(Some(7)));
+        }
         assert!(completion.is_done());
     }
 
     #[test]
     fn a_late_joiner_finds_the_result() {
         let completion = Completion::new();
-        assert_eq!(completion.complete(), Completed::Joinable(None));
-        assert!(!completion.register(7));
+        // SAFETY: each once.
+        unsafe {
+            assert_eq!(completion.complete(), Completed::Joinable(None));
+            assert!(!completion.register(7));
+        }
     }
 
     #[test]
     fn exactly_one_side_drops_a_detached_result() {
         let first = Completion::<u8>::new();
         assert!(!first.detach());
-        assert_eq!(first.complete(), Completed::Detached);
+        // SAFETY: once.
+        assert_eq!(unsafe { first.complete() }, Completed::Detached);
         let second = Completion::<u8>::new();
-        assert_eq!(second.complete(), Completed::Joinable(None));
+        // SAFETY: once.
+        assert_eq!(unsafe { second.complete() }, Completed::Joinable(None));
         assert!(second.detach());
+    }
+
+    #[test]
+    fn a_joiner_that_gives_up_leaves_the_result_to_the_thread() {
+        let completion = Completion::new();
+        // SAFETY: each once.
+        unsafe {
+            assert!(completion.register(7));
+            assert!(!completion.detach());
+            assert_eq!(completion.complete(), Completed::Detached);
+        }
     }
 }

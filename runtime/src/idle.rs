@@ -39,14 +39,14 @@
 //! The pattern is the one of Go's scheduler (`runtime/proc.go`, "Worker thread parking/unparking")
 //! and of rayon's sleep module.
 
-use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::primitive::atomic::{AtomicIsize, AtomicU64, Ordering, fence};
 
 /// The sets; see the module's documentation.
 #[derive(Debug)]
 pub struct Idle {
-    /// How many workers search, among them those that were claimed and are waking up. To be read
-    /// as a signed number, see above.
-    searching: AtomicUsize,
+    /// How many workers search, among them those that were claimed and are waking up. May be
+    /// negative for a moment, see above.
+    searching: AtomicIsize,
     /// One bit for each worker: set while it is asleep or about to be.
     asleep: Box<[AtomicU64]>,
     workers: usize,
@@ -66,7 +66,7 @@ impl Idle {
     /// For `workers` workers, all of them running.
     pub fn new(workers: usize) -> Self {
         Self {
-            searching: AtomicUsize::new(0),
+            searching: AtomicIsize::new(0),
             asleep: (0..workers.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             workers,
         }
@@ -135,13 +135,14 @@ impl Idle {
         // Release pairs with (B) of a searcher who ends later: its last look finds what this one
         // has moved to its own queue with the work that it runs. The last one has the fence in the
         // `submit` that follows. Not only 1: see above.
-        self.searching.fetch_sub(1, Ordering::Release) as isize <= 1
+        self.searching.fetch_sub(1, Ordering::Release) <= 1
     }
 
     /// Enters the set of sleepers. The caller must look at every queue once more before it sleeps.
     pub fn fall_asleep(&self, worker: usize, was_searching: bool) {
-        // Relaxed: ordered by the fence below.
-        self.asleep[worker / 64].fetch_or(1 << (worker % 64), Ordering::Relaxed);
+        // Release pairs with the Acquire of the `clear_bit` that claims the worker: the claimer must
+        // see which OS thread it is. The rest is ordered by the fence below.
+        self.asleep[worker / 64].fetch_or(1 << (worker % 64), Ordering::Release);
         if was_searching {
             self.searching.fetch_sub(1, Ordering::Relaxed);
         }
@@ -181,7 +182,7 @@ impl Idle {
 
     fn searchers(&self) -> isize {
         // Relaxed: the caller has a fence, or takes a hint.
-        self.searching.load(Ordering::Relaxed) as isize
+        self.searching.load(Ordering::Relaxed)
     }
 
     fn enter_search(&self) {
@@ -192,8 +193,8 @@ impl Idle {
     /// True if this call cleared the bit.
     fn clear_bit(&self, worker: usize) -> bool {
         let bit = 1 << (worker % 64);
-        // Release pairs with the Acquire of `is_asleep`, Acquire with nothing stronger than the
-        // order of the bits themselves: work is published by the queues.
+        // Release pairs with the Acquire of `is_asleep`, Acquire with the Release of
+        // `fall_asleep`. Work is published by the queues.
         self.asleep[worker / 64].fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 }

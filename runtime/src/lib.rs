@@ -29,6 +29,9 @@ mod runtime;
 mod search;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
+mod shared;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
 mod task;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]

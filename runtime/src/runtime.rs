@@ -1,260 +1,26 @@
-//! The runtime: workers and what they share, from building to shutdown.
+//! The runtime: building one, running on it, dropping it.
 
 use std::num::NonZeroUsize;
-use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fmt, io, panic, thread};
 
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
-use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
+use crossbeam_deque::Worker as Deque;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::idle::Idle;
 use crate::queue::Inbox;
 use crate::search;
-use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
+use crate::shared::{Counters, Remote, Shared};
 use crate::thread::JoinHandle;
 use crate::timer::Timers;
-use crate::wait::Unparker;
 use crate::worker::{self, Core, Runnable};
 
 /// More workers than this is taken for a mistake.
 const MAX_WORKERS: usize = 1024;
-
-/// What all threads know of one worker.
-pub(crate) struct Remote {
-    pub(crate) fresh: Stealer<Runnable>,
-    pub(crate) ready: Stealer<Runnable>,
-    pub(crate) inbox: Inbox<Task>,
-    pub(crate) timers: Timers<TaskRef>,
-    /// Set before the worker first sleeps.
-    thread: OnceLock<thread::Thread>,
-    counters: Counters,
-}
-
-/// Written by the worker alone (hence load and store, no read-modify-write), read by all.
-#[derive(Default)]
-struct Counters {
-    spawned: AtomicU64,
-    ended: AtomicU64,
-    freed: AtomicU64,
-    stolen: AtomicU64,
-    slept: AtomicU64,
-}
-
-fn count(counter: &AtomicU64) {
-    // Relaxed: one writer. Readers that need more wait for that writer to end.
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-}
-
-/// What the workers of one runtime share.
-///
-/// Freed when the runtime is dropped and no thread's cell is left (cells are counted when they are
-/// made and when they are freed), else leaked: somebody may still hold a handle.
-pub(crate) struct Shared {
-    pub(crate) idle: Idle,
-    pub(crate) injector: Injector<Runnable>,
-    pub(crate) remotes: Box<[CachePadded<Remote>]>,
-    /// Threads that have run may move to another worker.
-    pub(crate) migrating: bool,
-    stack_size: usize,
-    stopping: AtomicBool,
-    /// All workers have ended: what has not ended by now never will.
-    stopped: AtomicBool,
-    /// Cells made and freed by threads that are not workers of this runtime.
-    foreign_spawned: AtomicU64,
-    foreign_freed: AtomicU64,
-    /// Joiners that are not threads of this runtime, to be woken when it has stopped.
-    foreign_joiners: Mutex<Vec<Unparker>>,
-}
-
-// No code of a user runs while any of it is being changed, so no panic is seen half-way through.
-impl panic::RefUnwindSafe for Shared {}
-impl panic::RefUnwindSafe for Runtime {}
-impl panic::UnwindSafe for Runtime {}
-
-impl Shared {
-    pub(crate) fn is_stopping(&self) -> bool {
-        // Relaxed: a worker about to sleep has a fence before this load (`Idle::fall_asleep`),
-        // which pairs with the one in `Runtime::drop`.
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Wakes a worker, if one sleeps and none searches, after stealable work was queued.
-    #[inline]
-    pub(crate) fn wake_for_work(&self) {
-        if let Some(worker) = self.idle.submit() {
-            self.unpark(worker);
-        }
-    }
-
-    /// Wakes up to `count` workers, whether one searches or not.
-    pub(crate) fn wake_many(&self, count: usize) {
-        // Pairs with the fence in `Idle::fall_asleep`, as the one in `Idle::submit`.
-        fence(Ordering::SeqCst);
-        for _ in 0..count.min(self.remotes.len()) {
-            match self.idle.claim_any() {
-                Some(worker) => self.unpark(worker),
-                None => break,
-            }
-        }
-    }
-
-    /// Wakes that worker if it sleeps, after its inbox was filled.
-    pub(crate) fn wake_worker(&self, worker: usize) {
-        if self.idle.claim(worker) {
-            self.unpark(worker);
-        }
-    }
-
-    fn unpark(&self, worker: usize) {
-        let thread = self.remotes[worker].thread.get();
-        thread.expect("a worker that sleeps has said which thread it is").unpark();
-    }
-
-    pub(crate) fn push_to_inbox(&self, worker: usize, task: NonNull<Task>) {
-        // SAFETY: the caller took the thread out of PARKED, so its run reference is the caller's
-        // and it is in no queue.
-        if unsafe { self.remotes[worker].inbox.push(task.as_ptr()) } {
-            self.wake_worker(worker);
-        }
-    }
-
-    /// Queues a thread that was taken out of PARKED by somebody who is no worker of this runtime.
-    /// The caller holds a reference to the thread beside the run reference that it gives away.
-    pub(crate) fn schedule_from_outside(&self, task: NonNull<Task>) {
-        // SAFETY: the run reference is the caller's. Relaxed: acquired with the token.
-        match unsafe { task.as_ref() }.home.load(Ordering::Relaxed) {
-            ANYWHERE => {
-                self.injector.push(Runnable(task));
-                self.wake_for_work();
-            }
-            home => self.push_to_inbox(home as usize, task),
-        }
-    }
-
-    /// Whether worker `index` would find anything to do. For its last look before it sleeps.
-    pub(crate) fn has_work_for(&self, index: usize) -> bool {
-        !self.remotes[index].inbox.is_empty()
-            || !self.injector.is_empty()
-            || self.remotes.iter().any(|peer| !peer.fresh.is_empty() || !peer.ready.is_empty())
-    }
-
-    pub(crate) fn count_end(&self, worker: usize) {
-        count(&self.remotes[worker].counters.ended);
-    }
-
-    pub(crate) fn count_steal(&self, worker: usize) {
-        count(&self.remotes[worker].counters.stolen);
-    }
-
-    pub(crate) fn count_sleep(&self, worker: usize) {
-        count(&self.remotes[worker].counters.slept);
-    }
-
-    /// The last access to `shared` on behalf of a cell.
-    ///
-    /// # Safety
-    ///
-    /// The cell was counted when it was made, and is counted here once.
-    pub(crate) unsafe fn cell_freed(shared: NonNull<Self>) {
-        // SAFETY: the runtime keeps its shared state until every cell is counted here.
-        let this = unsafe { shared.as_ref() };
-        match worker::core() {
-            Some(core) if core.shared == shared => {
-                count(&this.remotes[core.index].counters.freed);
-            }
-            // Release pairs with the Acquire in `cells`: this access is over before the runtime
-            // frees its shared state.
-            _ => drop(this.foreign_freed.fetch_add(1, Ordering::Release)),
-        }
-    }
-
-    /// How many cells are left. Exact once the workers have ended.
-    fn cells(&self) -> u64 {
-        // Acquire pairs with the Release in `cell_freed`.
-        let freed = self.foreign_freed.load(Ordering::Acquire) + self.sum(|c| &c.freed);
-        let made = self.foreign_spawned.load(Ordering::Relaxed) + self.sum(|c| &c.spawned);
-        made.saturating_sub(freed)
-    }
-
-    fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
-        self.remotes.iter().map(|remote| counter(&remote.counters).load(Ordering::Relaxed)).sum()
-    }
-
-    pub(crate) fn has_stopped(&self) -> bool {
-        // Acquire pairs with the Release in `Runtime::drop`.
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Has a joiner from outside woken if the runtime stops first.
-    pub(crate) fn add_foreign_joiner(&self, joiner: Unparker) {
-        self.foreign_joiners.lock().push(joiner);
-    }
-
-    pub(crate) fn remove_foreign_joiner(&self, joiner: &Unparker) {
-        let mut joiners = self.foreign_joiners.lock();
-        if let Some(at) = joiners.iter().position(|other| other.is_same(joiner)) {
-            joiners.swap_remove(at);
-        }
-    }
-}
-
-/// How a green thread is to be made.
-#[derive(Debug, Default)]
-pub(crate) struct SpawnOptions {
-    pub(crate) name: Option<String>,
-    pub(crate) stack_size: Option<usize>,
-    pub(crate) pinned: bool,
-}
-
-/// Spawns on the runtime of `shared`.
-///
-/// # Safety
-///
-/// As [`Task::create`]; `shared` is alive for the length of the call.
-pub(crate) unsafe fn spawn_on<F, T>(
-    shared: NonNull<Shared>,
-    options: SpawnOptions,
-    spawned_at: &'static Location<'static>,
-    closure: F,
-) -> io::Result<TaskRef>
-where
-    F: FnOnce() -> T + Send,
-    T: Send,
-{
-    // SAFETY: the caller's promise.
-    let this = unsafe { shared.as_ref() };
-    let stack_size = options.stack_size.unwrap_or(this.stack_size);
-    let core = worker::core().filter(|core| core.shared == shared);
-    let (permit, id) = match core {
-        // SAFETY: the worker's OS thread alone touches its cache, and this is it.
-        Some(core) => unsafe { ((*core.stacks.get()).reserve(stack_size)?, core.next_id()) },
-        None => (Permit::reserve(stack_size)?, crate::thread::allocate_ids(1)),
-    };
-    let name = options.name.map(String::into_boxed_str);
-    let pinned = options.pinned;
-    let attributes = Attributes { shared, permit, id, name, pinned, spawned_at };
-    // SAFETY: the caller's promise.
-    let task = unsafe { Task::create(attributes, closure)? };
-    match core {
-        Some(core) => {
-            count(&this.remotes[core.index].counters.spawned);
-            core.push_fresh(task.as_ptr());
-        }
-        None => {
-            // Relaxed: ordered by the queue.
-            this.foreign_spawned.fetch_add(1, Ordering::Relaxed);
-            this.injector.push(Runnable(task.as_ptr()));
-            this.wake_for_work();
-        }
-    }
-    Ok(task)
-}
 
 /// How a [`Runtime`] is to be built.
 ///
@@ -322,18 +88,9 @@ impl Builder {
         // Says now, and not at the first spawn, that no stack of this size can be had.
         drop(Permit::reserve(stack_size)?);
         let deques: Vec<_> = (0..workers).map(|_| (Deque::new_lifo(), Deque::new_fifo())).collect();
-        let shared = NonNull::from(Box::leak(Box::new(Shared {
-            idle: Idle::new(workers),
-            injector: Injector::new(),
-            remotes: deques.iter().map(|(fresh, ready)| remote(fresh, ready)).collect(),
-            migrating: self.migrating,
-            stack_size,
-            stopping: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            foreign_spawned: AtomicU64::new(0),
-            foreign_freed: AtomicU64::new(0),
-            foreign_joiners: Mutex::new(Vec::new()),
-        })));
+        let remotes = deques.iter().map(|(fresh, ready)| remote(fresh, ready)).collect();
+        let shared = Shared::new(remotes, self.migrating, stack_size);
+        let shared = NonNull::from(Box::leak(Box::new(shared)));
         // Dropping it on an error stops the workers that have started.
         let mut runtime = Runtime { shared, threads: Vec::with_capacity(workers) };
         for (index, (fresh, ready)) in deques.into_iter().enumerate() {
@@ -343,10 +100,13 @@ impl Builder {
     }
 
     fn worker_count(&self) -> io::Result<usize> {
-        let (count, source) = match (self.workers, env::var("BINE_WORKERS")) {
+        let (count, source) = match (self.workers, env::var_os("BINE_WORKERS")) {
             (Some(count), _) => (Some(count), count.to_string()),
-            (None, Ok(text)) => (text.trim().parse().ok(), format!("BINE_WORKERS={text:?}")),
-            (None, Err(_)) => (Some(num_cpus::get().clamp(1, MAX_WORKERS)), String::new()),
+            (None, Some(text)) => {
+                let count = text.to_str().and_then(|text| text.trim().parse().ok());
+                (count, format!("BINE_WORKERS={text:?}"))
+            }
+            (None, None) => (Some(num_cpus::get().clamp(1, MAX_WORKERS)), String::new()),
         };
         match count {
             Some(count @ 1..=MAX_WORKERS) => Ok(count),
@@ -365,6 +125,7 @@ fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remot
         inbox: Inbox::new(),
         timers: Timers::new(clock::now()),
         thread: OnceLock::new(),
+        haunted: AtomicBool::new(false),
         counters: Counters::default(),
     })
 }
@@ -372,7 +133,7 @@ fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remot
 /// A pointer to the shared state, for a worker's OS thread.
 struct SharedForWorker(NonNull<Shared>);
 
-// SAFETY: `Shared` is made for sharing, and outlives the workers.
+// SAFETY: `Shared` is made for sharing, and is kept until the worker has left.
 unsafe impl Send for SharedForWorker {}
 
 fn start_worker(
@@ -381,24 +142,56 @@ fn start_worker(
     fresh: Deque<Runnable>,
     ready: Deque<Runnable>,
 ) -> io::Result<thread::JoinHandle<()>> {
-    let shared = SharedForWorker(shared);
+    let for_worker = SharedForWorker(shared);
     let body = move || {
-        let SharedForWorker(shared) = { shared };
-        // SAFETY: the runtime frees its shared state after its workers have ended.
-        let stack_size = unsafe { shared.as_ref() }.stack_size;
-        // `build` has reserved a stack of this size, so there is a class for it.
-        let stacks = StackCache::with_stack_size(stack_size).unwrap_or_default();
-        let core = Core::new(shared, index, fresh, ready, stacks);
-        let known = core.shared().remotes[index].thread.set(thread::current());
-        debug_assert!(known.is_ok(), "one OS thread for each worker");
-        search::run(&core);
+        let SharedForWorker(shared) = { for_worker };
+        // SAFETY: this worker was counted before its OS thread was started, and leaves once.
+        unsafe { work(shared, index, fresh, ready) };
     };
+    // SAFETY: the caller builds the runtime and holds it.
+    let this = unsafe { shared.as_ref() };
+    this.enter();
     thread::Builder::new().name(format!("bine-worker-{index}")).spawn(body).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot start the OS thread of worker {index}: {error}"),
-        )
+        // SAFETY: counted above, for a worker that there will not be. Not the last: the owner is
+        // still there.
+        unsafe { Shared::leave(shared) };
+        let kind = error.kind();
+        io::Error::new(kind, format!("cannot start the OS thread of worker {index}: {error}"))
     })
+}
+
+/// The life of a worker's OS thread.
+///
+/// # Safety
+///
+/// The worker was counted by [`Shared::enter`].
+unsafe fn work(
+    shared: NonNull<Shared>,
+    index: usize,
+    fresh: Deque<Runnable>,
+    ready: Deque<Runnable>,
+) {
+    // SAFETY: the shared state is kept until we leave.
+    let this = unsafe { shared.as_ref() };
+    // `build` has reserved a stack of this size, so there is a class for it.
+    let stacks = StackCache::with_stack_size(this.stack_size).unwrap_or_default();
+    let core = Core::new(shared, index, fresh, ready, stacks);
+    let known = this.remotes[index].thread.set(thread::current());
+    debug_assert!(known.is_ok(), "one OS thread for each worker");
+    search::run(&core);
+    let haunted = core.residents() > 0;
+    // Relaxed: read by the owner after all have left.
+    this.remotes[index].haunted.store(haunted, Ordering::Relaxed);
+    drop(core);
+    // SAFETY: the caller's promise.
+    unsafe { Shared::leave(shared) };
+    // Green threads were abandoned that may hold references into this OS thread's thread-locals,
+    // and may have lent them to others. So the thread-locals must stay.
+    if haunted {
+        loop {
+            thread::park();
+        }
+    }
 }
 
 /// A set of workers that run green threads.
@@ -412,6 +205,9 @@ fn start_worker(
 /// yield. Threads that have not run yet are dropped with their closures. Threads that have not
 /// ended are abandoned: their stacks are leaked and not unwound, since others may hold references
 /// into them. Joining either kind from outside gives an error whose payload is [`Abandoned`].
+///
+/// The OS thread of a worker is leaked too, asleep, if abandoned green threads are pinned to it:
+/// they may have lent references into its thread-locals.
 ///
 /// The drop waits for the workers, unless it happens on one of the runtime's own green threads:
 /// that one then runs on until it next blocks, and is abandoned there.
@@ -467,9 +263,10 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        crate::thread::Builder::new()
-            .spawn_on(self, f)
-            .unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
+        match crate::thread::Builder::new().spawn_on(self, f) {
+            Ok(handle) => handle,
+            Err(error) => panic!("failed to spawn a green thread: {error}"),
+        }
     }
 
     /// What the runtime has done so far.
@@ -494,81 +291,37 @@ impl Runtime {
     }
 
     fn shared(&self) -> &Shared {
-        // SAFETY: freed by `drop` only.
+        // SAFETY: kept until the owner, this value, has left.
         unsafe { self.shared.as_ref() }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        let shared = self.shared();
-        shared.stopping.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `Idle::fall_asleep`: a worker either sees `stopping` in its last
-        // look or is seen asleep here. (`wake_worker` has the fence.)
-        for worker in 0..shared.remotes.len() {
-            shared.wake_worker(worker);
+        // The workers are not in a fork of their process, so nothing can be settled there.
+        if self.shared().check_process().is_err() {
+            return std::mem::forget(std::mem::take(&mut self.threads));
         }
-        let remains = Remains { shared: self.shared, threads: std::mem::take(&mut self.threads) };
-        if worker::core().is_none_or(|core| core.shared != self.shared) {
-            return remains.bury();
+        if worker::core().is_some_and(|core| core.shared == self.shared) {
+            self.shared().stop();
+            // SAFETY: the owner's own count. Not the last: the worker that runs us is still there.
+            return unsafe { Shared::leave(self.shared) };
         }
-        // One of the runtime's own green threads drops it: its worker cannot wait for itself, and
-        // goes on until that thread next blocks. Where no OS thread can be had, all is leaked.
-        let undertaker = thread::Builder::new().name("bine-shutdown".into());
-        drop(undertaker.spawn(move || remains.bury()));
-    }
-}
-
-/// A runtime that was told to stop.
-struct Remains {
-    shared: NonNull<Shared>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-// SAFETY: `Shared` is made for sharing between threads.
-unsafe impl Send for Remains {}
-
-impl Remains {
-    /// Waits for the workers and settles what they left.
-    fn bury(self) {
-        for thread in self.threads {
-            // A worker does not unwind (it aborts instead).
-            let _ = thread.join();
-        }
-        // SAFETY: freed below only.
-        let shared = unsafe { self.shared.as_ref() };
-        abandon_unstarted(shared);
-        // Release pairs with the Acquire in `has_stopped`.
-        shared.stopped.store(true, Ordering::Release);
-        let joiners = std::mem::take(&mut *shared.foreign_joiners.lock());
-        joiners.into_iter().for_each(Unparker::unpark);
-        if shared.cells() == 0 {
-            // SAFETY: made by `Box::leak`; the runtime is gone, its workers have ended, and no cell
-            // is left that could reach it.
-            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
-        }
-    }
-}
-
-/// Ends what was spawned and never ran, after the workers have ended. The closures are dropped
-/// here, not on a worker.
-fn abandon_unstarted(shared: &Shared) {
-    loop {
-        match shared.injector.steal() {
-            Steal::Success(Runnable(task)) => {
-                // SAFETY: the workers have ended, so what is queued is ours, with its run
-                // reference.
-                unsafe {
-                    if !task.as_ref().started.get() {
-                        TaskRef::from_owned(task).abandon();
-                    }
-                }
+        let threads = std::mem::take(&mut self.threads);
+        // SAFETY: we are the owner, and the pointer is not used afterwards.
+        let haunted = unsafe { Shared::stop_and_wait(self.shared) };
+        for (thread, haunted) in threads.into_iter().zip(haunted) {
+            if !haunted {
+                // A worker does not unwind (it aborts instead).
+                let _ = thread.join();
             }
-            Steal::Empty => break,
-            Steal::Retry => {}
         }
     }
 }
+
+// Nothing of a user's runs while any of it is being changed.
+impl panic::RefUnwindSafe for Runtime {}
+impl panic::UnwindSafe for Runtime {}
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -601,19 +354,20 @@ pub struct Metrics {
 ///
 /// # Errors
 ///
-/// As [`Builder::build`]; a later call tries again.
+/// As [`Builder::build`]; a later call tries again. In a process that was forked after the start.
 pub fn default_runtime() -> io::Result<&'static Runtime> {
     static DEFAULT: OnceLock<Runtime> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(runtime) = DEFAULT.get() {
-        return Ok(runtime);
+    if DEFAULT.get().is_none() {
+        let _starting = STARTING.lock();
+        if DEFAULT.get().is_none() {
+            let runtime = Runtime::new()?;
+            return Ok(DEFAULT.get_or_init(|| runtime));
+        }
     }
-    let _starting = STARTING.lock();
-    if let Some(runtime) = DEFAULT.get() {
-        return Ok(runtime);
-    }
-    let runtime = Runtime::new()?;
-    Ok(DEFAULT.get_or_init(|| runtime))
+    let runtime = DEFAULT.get().expect("started above or before");
+    runtime.shared().check_process()?;
+    Ok(runtime)
 }
 
 /// Runs `f` on a green thread of the default runtime, waits for it, and returns its value.

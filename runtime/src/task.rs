@@ -30,7 +30,7 @@ use bine_arch::stack::{Permit, Stack};
 
 use crate::completion::{Completed, Completion};
 use crate::queue::Node;
-use crate::runtime::Shared;
+use crate::shared::Shared;
 use crate::token::Token;
 use crate::wait::Unparker;
 
@@ -257,7 +257,8 @@ impl Task {
     pub(crate) unsafe fn complete(task: NonNull<Task>) -> Option<Unparker> {
         // SAFETY: the run reference keeps the cell.
         let this = unsafe { task.as_ref() };
-        match this.completion.complete() {
+        // SAFETY: the caller's promise.
+        match unsafe { this.completion.complete() } {
             Completed::Joinable(joiner) => joiner,
             Completed::Detached => {
                 // SAFETY: nobody will join, so the result is ours.

@@ -6,11 +6,13 @@ use std::any::Any;
 use std::cell::Cell;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io, marker::PhantomData};
 
-use crate::runtime::{self, Runtime, SpawnOptions, spawn_on};
+use crate::runtime::{self, Runtime};
+use crate::shared::{Shared, SpawnOptions, spawn_on};
 use crate::task::{Abandoned, TaskRef};
 use crate::wait::{self, Unparker};
 use crate::worker;
@@ -50,8 +52,10 @@ impl Thread {
     pub fn unpark(&self) {
         match &self.0 {
             Inner::Green(task) => {
-                // Release pairs with the Acquire in `take_user_token`.
-                task.user_token.store(true, Ordering::Release);
+                // Release pairs with the Acquire in `take_user_token`. A swap and no store: it
+                // continues the release sequence of those who unparked before, so the one park
+                // that takes the token for all of them sees what each of them wrote.
+                task.user_token.swap(true, Ordering::Release);
                 Unparker::from_task(task.clone()).unpark();
             }
             Inner::Os { thread, .. } => thread.unpark(),
@@ -282,7 +286,7 @@ impl Builder {
     #[track_caller]
     unsafe fn spawn_unchecked<F, T>(
         self,
-        shared: std::ptr::NonNull<runtime::Shared>,
+        shared: NonNull<Shared>,
         f: F,
     ) -> io::Result<JoinHandle<T>>
     where
@@ -328,7 +332,14 @@ impl<T> JoinHandle<T> {
 
     /// Waits for the thread's end and returns its value, or its panic as the error. The error of a
     /// thread whose runtime was shut down before it ended is an [`Abandoned`].
+    ///
+    /// # Panics
+    ///
+    /// If a thread joins itself, as std.
     pub fn join(self) -> Result<T> {
+        if worker::green().is_some_and(|(_, task)| task == self.task().as_ptr()) {
+            panic!("failed to join a green thread: it would wait for itself");
+        }
         if !wait_for_end(self.task()) {
             return Err(Box::new(Abandoned));
         }
@@ -340,7 +351,8 @@ impl<T> JoinHandle<T> {
 
 /// False if the thread's runtime has stopped and it will never end.
 fn wait_for_end(task: &TaskRef) -> bool {
-    if task.completion.is_done() || !task.completion.register(Unparker::current()) {
+    // SAFETY: the caller has the one join handle, which `join` consumes.
+    if task.completion.is_done() || !unsafe { task.completion.register(Unparker::current()) } {
         return true;
     }
     // SAFETY: our reference keeps the cell, and the cell its runtime's shared state.
@@ -352,8 +364,7 @@ fn wait_for_end(task: &TaskRef) -> bool {
         }
         return true;
     }
-    let joiner = Unparker::current();
-    shared.add_foreign_joiner(joiner.clone());
+    shared.add_foreign_joiner(task.id, Unparker::current());
     let ended = loop {
         if task.completion.is_done() {
             break true;
@@ -363,7 +374,7 @@ fn wait_for_end(task: &TaskRef) -> bool {
         }
         wait::park();
     };
-    shared.remove_foreign_joiner(&joiner);
+    shared.remove_foreign_joiner(task.id);
     ended
 }
 

@@ -49,7 +49,7 @@ mod on_threads {
 
     use crate::clock;
     use crate::os_parker::OsParker;
-    use crate::runtime::Shared;
+    use crate::shared::Shared;
     use crate::task::{ANYWHERE, TaskRef};
     use crate::token::Unpark;
     use crate::worker::{self, Runnable};
@@ -88,15 +88,6 @@ mod on_threads {
             match self.0 {
                 Target::Green(task) => unpark_green(&task),
                 Target::Os(parker) => parker.unpark(),
-            }
-        }
-
-        /// Whether both wake the same thread.
-        pub fn is_same(&self, other: &Self) -> bool {
-            match (&self.0, &other.0) {
-                (Target::Green(a), Target::Green(b)) => a.as_ptr() == b.as_ptr(),
-                (Target::Os(a), Target::Os(b)) => Arc::ptr_eq(a, b),
-                _ => false,
             }
         }
     }

@@ -31,8 +31,8 @@
 //!
 //! Fresh threads are last-in-first-out because a tree of threads then runs depth first, with as
 //! many stacks as it is deep and not as many as it is wide. Fairness: `run_next` is bounded, every
-//! 8th pick looks at `fresh` first, every 64th looks at injector, inbox and timers and takes the
-//! *oldest* fresh thread.
+//! 4th pick looks at inbox and timers, every 8th at `fresh` or `ready` first, every 64th at the
+//! injector and the *oldest* fresh thread.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
@@ -44,16 +44,18 @@ use crossbeam_deque::{Steal, Worker as Deque};
 
 use crate::clock;
 use crate::queue::LocalQueue;
-use crate::runtime::Shared;
+use crate::shared::Shared;
 use crate::task::{ANYWHERE, Task, TaskRef};
 use crate::timer::NEVER;
 use crate::token::{Commit, Unpark};
 use crate::wait::Unparker;
 
-/// Picks between two looks at everything that is not in the worker's own queues.
-const MAINTENANCE_INTERVAL: u32 = 64;
-/// Picks between two that prefer a fresh thread to one that has run.
+/// Picks between two looks at the inbox and the timers.
+const ARRIVALS_INTERVAL: u32 = 4;
+/// Picks between two that prefer a fresh thread to one that has run. A multiple of the above.
 const FRESH_INTERVAL: u32 = 8;
+/// Picks between two looks at the injector and at the oldest fresh thread. A multiple of the above.
+const MAINTENANCE_INTERVAL: u32 = 64;
 /// How often in a row `run_next` may overtake the queues.
 const RUN_NEXT_LIMIT: u32 = 16;
 /// Operations that may succeed without waiting before a thread yields.
@@ -94,6 +96,8 @@ pub(crate) struct Core {
     left: UnsafeCell<Left>,
     pub(crate) stacks: UnsafeCell<StackCache>,
     ids: Cell<(u64, u64)>,
+    /// Threads that have started, have not ended and can run nowhere else.
+    residents: Cell<usize>,
     /// The runtime shuts down: switch to the root context and stay there.
     stopping: Cell<bool>,
     /// The kernel refused a stack's guard page: wait before the next try.
@@ -150,6 +154,7 @@ impl Core {
             left: UnsafeCell::new(Left::Nothing),
             stacks: UnsafeCell::new(stacks),
             ids: Cell::new((0, 0)),
+            residents: Cell::new(0),
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),
         }
@@ -164,6 +169,10 @@ impl Core {
     pub(crate) fn shared(&self) -> &Shared {
         // SAFETY: the runtime frees its shared state after its workers have ended.
         unsafe { self.shared.as_ref() }
+    }
+
+    pub(crate) fn residents(&self) -> usize {
+        self.residents.get()
     }
 
     pub(crate) fn set_stopping(&self) {
@@ -199,8 +208,8 @@ impl Core {
         self.set_home(task);
         let Some(next) = self.pick().and_then(|next| self.enter_task(next)) else {
             if self.stopping.get() || self.out_of_stacks.get() {
-                // SAFETY: `task` is the thread that runs here.
-                unsafe { self.leave(task, Left::Yield(task), self.root()) };
+                // SAFETY: `task` is the thread that runs here. It may be elsewhere afterwards.
+                return unsafe { self.leave(task, Left::Yield(task), self.root()) };
             }
             self.budget.set(OPERATION_BUDGET);
             return;
@@ -331,10 +340,16 @@ impl Core {
 
     fn mark_started(&self, task: &Task) {
         task.started.set(true);
-        if !self.shared().migrating || task.pinned {
+        if self.is_resident(task) {
             // Relaxed: published by the commit of the thread's first park.
             task.home.store(self.index as u32, Ordering::Relaxed);
+            self.residents.set(self.residents.get() + 1);
         }
+    }
+
+    /// Whether a thread that starts here stays here.
+    fn is_resident(&self, task: &Task) -> bool {
+        task.pinned || !self.shared().migrating
     }
 
     /// From the root context: runs `task` until the worker has nothing of its own left to run.
@@ -357,7 +372,7 @@ impl Core {
     pub(crate) fn pick(&self) -> Option<NonNull<Task>> {
         let tick = self.tick.get().wrapping_add(1);
         self.tick.set(tick);
-        if tick.is_multiple_of(FRESH_INTERVAL)
+        if tick.is_multiple_of(ARRIVALS_INTERVAL)
             && let Some(task) = self.pick_fairly(tick)
         {
             return Some(task);
@@ -386,33 +401,40 @@ impl Core {
         self.fresh.pop().map(|Runnable(task)| task)
     }
 
-    /// Prefers what the usual order of the queues may keep waiting.
-    #[cold]
+    /// Looks at what arrived from outside and from the clock, and now and then prefers what the
+    /// usual order of the queues may keep waiting.
     #[inline(never)]
     fn pick_fairly(&self, tick: u32) -> Option<NonNull<Task>> {
+        self.fire_own_timers();
+        if !self.inbox().is_empty() {
+            self.inbox().drain_into(&self.local);
+        }
         if tick.is_multiple_of(MAINTENANCE_INTERVAL) {
             if self.shared().is_stopping() {
                 self.set_stopping();
                 return None;
             }
-            self.fire_own_timers();
-            self.inbox().drain_into(&self.local);
-            if let Some(task) = self.take_injected() {
-                return Some(task);
-            }
-            return match self.shared().remotes[self.index].fresh.steal() {
-                Steal::Success(Runnable(task)) => Some(task),
-                Steal::Empty | Steal::Retry => None,
+            // In turn, so that neither keeps the other waiting for ever.
+            return match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
+                true => self.take_injected().or_else(|| self.oldest_fresh()),
+                false => self.oldest_fresh().or_else(|| self.take_injected()),
             };
         }
-        if self.stopping.get() {
+        if self.stopping.get() || !tick.is_multiple_of(FRESH_INTERVAL) {
             return None;
         }
-        if let Some(Runnable(task)) = self.fresh.pop() {
-            return Some(task);
+        let (first, second) = match tick.is_multiple_of(2 * FRESH_INTERVAL) {
+            true => (&self.fresh, &self.ready),
+            false => (&self.ready, &self.fresh),
+        };
+        first.pop().or_else(|| second.pop()).map(|Runnable(task)| task)
+    }
+
+    fn oldest_fresh(&self) -> Option<NonNull<Task>> {
+        match self.shared().remotes[self.index].fresh.steal() {
+            Steal::Success(Runnable(task)) => Some(task),
+            Steal::Empty | Steal::Retry => None,
         }
-        // So that neither of the two queues of started threads starves the other.
-        self.ready.pop().map(|Runnable(task)| task)
     }
 
     /// A thread from the injector, with some more for this worker's own queue.
@@ -581,6 +603,10 @@ fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack
         let this = task.as_ref();
         ((*this.stack.get()).take(), (*this.permit.get()).take())
     };
+    // SAFETY: as above.
+    if core.is_resident(unsafe { task.as_ref() }) {
+        core.residents.set(core.residents.get() - 1);
+    }
     let (Some(stack), Some(permit)) = (stack, permit) else {
         unreachable!("a thread that has run has a stack, and a permit for it");
     };

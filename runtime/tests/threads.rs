@@ -448,6 +448,113 @@ fn dropping_a_runtime_drops_what_has_not_run() {
     assert_eq!(Arc::strong_count(&captured), 1);
 }
 
+/// An abandoned green thread may have lent what it borrows from its OS thread's thread-locals, so
+/// these must outlive the runtime.
+#[test]
+fn thread_locals_outlive_the_green_threads_that_borrow_them() {
+    struct Local(Arc<AtomicUsize>);
+    impl Drop for Local {
+        fn drop(&mut self) {
+            self.0.store(0, Ordering::SeqCst);
+        }
+    }
+    static ALIVE: std::sync::LazyLock<Arc<AtomicUsize>> =
+        std::sync::LazyLock::new(Default::default);
+    std::thread_local! {
+        static LOCAL: Local = {
+            ALIVE.store(7, Ordering::SeqCst);
+            Local(Arc::clone(&ALIVE))
+        };
+    }
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    runtime.spawn(move || {
+        LOCAL.with(|local| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| tell.send(local.0.load(Ordering::SeqCst)).unwrap());
+                thread::park();
+            })
+        });
+    });
+    assert_eq!(told.recv().unwrap(), 7);
+    drop(runtime);
+    assert_eq!(ALIVE.load(Ordering::SeqCst), 7, "the thread-local was destroyed");
+}
+
+/// The destructor of a closure that never ran may wait for threads of the same runtime.
+#[test]
+fn a_closure_that_joins_when_it_is_dropped() {
+    struct JoinOnDrop(Option<thread::JoinHandle<()>>);
+    impl Drop for JoinOnDrop {
+        fn drop(&mut self) {
+            if let Some(handle) = self.0.take() {
+                let _ = handle.join();
+            }
+        }
+    }
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let parked = runtime.spawn(thread::park);
+    let (started, has_started) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    runtime.spawn(move || {
+        started.send(()).unwrap();
+        released.recv().unwrap();
+        thread::park();
+    });
+    has_started.recv().unwrap();
+    let guard = JoinOnDrop(Some(parked));
+    runtime.spawn(move || drop(guard));
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(runtime));
+        release.send(()).unwrap();
+    });
+}
+
+#[test]
+fn joining_itself_is_a_panic() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (give, given) = std::sync::mpsc::channel::<thread::JoinHandle<()>>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let selfish = runtime.spawn(move || {
+        let handle = given.recv().unwrap();
+        let joined = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.join()));
+        tell.send(joined.is_err()).unwrap();
+    });
+    give.send(selfish).unwrap();
+    assert!(told.recv().unwrap());
+}
+
+/// A thread that wakes up from a sleep or an unpark from outside waits for its neighbours' turns,
+/// not for dozens of them.
+#[test]
+fn arrivals_are_seen_between_long_slices() {
+    let runtime = Builder::new().workers(1).build().unwrap();
+    runtime.run(|| {
+        let stop = Arc::new(AtomicUsize::new(0));
+        let turns = Arc::new(AtomicUsize::new(0));
+        let busy: Vec<_> = (0..4)
+            .map(|_| {
+                let (stop, turns) = (Arc::clone(&stop), Arc::clone(&turns));
+                bine_runtime::spawn(move || {
+                    while stop.load(Ordering::Relaxed) == 0 {
+                        std::thread::sleep(Duration::from_millis(1));
+                        turns.fetch_add(1, Ordering::Relaxed);
+                        thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            let before = turns.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_micros(1));
+            let waited = turns.load(Ordering::Relaxed) - before;
+            assert!(waited <= 4 + 4 + 4, "{waited} turns of the neighbours");
+        }
+        stop.store(1, Ordering::Relaxed);
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
 #[test]
 fn a_green_thread_may_drop_its_own_runtime() {
     for workers in [1, 2] {

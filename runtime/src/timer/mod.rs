@@ -109,6 +109,8 @@ impl<W: Clone> Timers<W> {
         if !unsafe { wheel.insert(timer, deadline) } {
             return false;
         }
+        // When the wheel will let it go: a worker that wakes before would find nothing.
+        let deadline = wheel::round_up(deadline);
         // Relaxed: written under the lock; readers without it take a hint.
         if deadline < self.next.load(Ordering::Relaxed) {
             self.next.store(deadline, Ordering::Relaxed);

@@ -231,6 +231,11 @@ fn tick_of(deadline: u64) -> u64 {
     rounded_up.min(u64::MAX >> TICK_BITS)
 }
 
+/// `deadline` rounded up to a whole tick, in nanoseconds.
+pub(super) fn round_up(deadline: u64) -> u64 {
+    tick_of(deadline) << TICK_BITS
+}
+
 /// Level and slot of an entry due at `tick` in a wheel at `now`.
 fn place(now: u64, tick: u64) -> (usize, usize) {
     let differing = (now ^ tick) | (SLOTS as u64 - 1);

@@ -1,0 +1,137 @@
+//! The mutex: one holder at a time, and nobody left waiting.
+#![cfg(bine_loom)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bine_runtime::primitive::Arc;
+use bine_sync::{Mutex, TryLockError};
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+/// Explores `model` and says in how many executions.
+fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
+    let executions = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = executions.clone();
+    loom::model(move || {
+        count.fetch_add(1, Relaxed);
+        model();
+    });
+    eprintln!("{name}: {} executions", executions.load(Relaxed));
+}
+
+/// A count whose accesses loom watches: two at once, or two that nothing orders, fail the model.
+#[derive(Debug)]
+struct Count(UnsafeCell<u32>);
+
+impl Count {
+    fn add(&mut self) {
+        // SAFETY: `&mut self`; loom checks that the lock which gave it out means it.
+        self.0.with_mut(|count| unsafe { *count += 1 });
+    }
+
+    fn get(&self) -> u32 {
+        // SAFETY: as in `add`.
+        self.0.with(|count| unsafe { *count })
+    }
+}
+
+fn counter() -> Arc<Mutex<Count>> {
+    Arc::new(Mutex::new(Count(UnsafeCell::new(0))))
+}
+
+fn adds(mutex: &Arc<Mutex<Count>>, times: u32) -> thread::JoinHandle<()> {
+    let mutex = mutex.clone();
+    thread::spawn(move || (0..times).for_each(|_| mutex.lock().unwrap().add()))
+}
+
+#[test]
+fn two_threads() {
+    explore("two_threads", || {
+        let mutex = counter();
+        let other = adds(&mutex, 1);
+        mutex.lock().unwrap().add();
+        other.join().unwrap();
+        assert_eq!(mutex.lock().unwrap().get(), 2);
+    });
+}
+
+#[test]
+fn two_threads_twice() {
+    explore("two_threads_twice", || {
+        let mutex = counter();
+        let other = adds(&mutex, 2);
+        mutex.lock().unwrap().add();
+        mutex.lock().unwrap().add();
+        other.join().unwrap();
+        assert_eq!(mutex.lock().unwrap().get(), 4);
+    });
+}
+
+#[test]
+fn three_threads() {
+    explore("three_threads", || {
+        let mutex = counter();
+        let others = [adds(&mutex, 1), adds(&mutex, 1)];
+        mutex.lock().unwrap().add();
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(mutex.lock().unwrap().get(), 3);
+    });
+}
+
+#[test]
+fn hand_over_after_losses() {
+    explore("hand_over_after_losses", || {
+        let mutex = counter();
+        let others = [adds(&mutex, 1), adds(&mutex, 3)];
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(mutex.lock().unwrap().get(), 4);
+    });
+}
+
+#[test]
+fn try_lock_against_waiters() {
+    explore("try_lock_against_waiters", || {
+        let mutex = counter();
+        let others = [adds(&mutex, 1), adds(&mutex, 1)];
+        let mut added = 2;
+        match mutex.try_lock() {
+            Ok(mut count) => {
+                count.add();
+                added += 1;
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Poisoned(_)) => unreachable!("nobody panics"),
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(mutex.lock().unwrap().get(), added);
+    });
+}
+
+#[test]
+fn poisoned_unlock_wakes_the_waiter() {
+    explore("poisoned_unlock_wakes_the_waiter", || {
+        let mutex = counter();
+        let other = {
+            let mutex = mutex.clone();
+            thread::spawn(move || {
+                // `resume_unwind` is a panic without a message for each execution.
+                let panic = AssertUnwindSafe(|| {
+                    let _guard = mutex.lock().unwrap_or_else(|error| error.into_inner());
+                    std::panic::resume_unwind(Box::new("the holder"));
+                });
+                assert!(catch_unwind(panic).is_err());
+            })
+        };
+        mutex.lock().unwrap_or_else(|error| error.into_inner()).add();
+        other.join().unwrap();
+        assert!(mutex.is_poisoned());
+        assert_eq!(mutex.lock().unwrap_err().get_ref().get(), 1);
+    });
+}

@@ -1,0 +1,166 @@
+//! Models of timers that are set, cancelled and fired at the same time: a timer fires once, and
+//! nobody touches it, or what it wakes, when its waiter has gone.
+#![cfg(bine_loom)]
+
+use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
+
+use bine_loom_tests::model;
+use bine_runtime::primitive::Arc;
+use bine_runtime::primitive::atomic::{AtomicBool, Ordering};
+use bine_runtime::primitive::cell::UnsafeCell;
+use bine_runtime::protocol::{NEVER, Timers};
+use loom::thread;
+
+/// Some ticks of the wheel.
+const DEADLINE: u64 = 5 << 16;
+const LATE: u64 = 9 << 16;
+
+/// What a timer wakes: on its waiter's stack, as the timer itself.
+struct Target {
+    /// Read by every clone and written by the waiter when its wait is over: loom reports a clone
+    /// that is not over by then.
+    waits: UnsafeCell<bool>,
+    woken: Arc<AtomicBool>,
+    fired: Arc<Count>,
+}
+
+// SAFETY: the model's claim: after the wait nobody but the waiter has access. loom checks it.
+unsafe impl Sync for Target {}
+
+impl Target {
+    fn new() -> Self {
+        Self {
+            waits: UnsafeCell::new(true),
+            woken: Arc::new(AtomicBool::new(false)),
+            fired: Arc::new(Count::new(0)),
+        }
+    }
+
+    fn wake(&self) {
+        self.fired.fetch_add(1, Counting);
+        self.woken.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits with a deadline, and then takes the target back.
+    fn wait(self, timers: &Timers<Self>, deadline: u64, wait: impl FnOnce(&Self)) -> usize {
+        timers.with_deadline(&self, deadline, || wait(&self));
+        // SAFETY: the wait is over.
+        self.waits.with_mut(|waits| unsafe { *waits = false });
+        self.fired.load(Counting)
+    }
+
+    fn sleep(&self) {
+        while !self.woken.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Clone for Target {
+    fn clone(&self) -> Self {
+        // SAFETY: the waiter waits.
+        self.waits.with(|waits| assert!(unsafe { *waits }, "the waiter has gone"));
+        Self { waits: UnsafeCell::new(true), woken: self.woken.clone(), fired: self.fired.clone() }
+    }
+}
+
+/// `Core::fire_timers`, and how many it woke.
+fn fire(timers: &Timers<Target>, now: u64) -> usize {
+    if timers.next() > now {
+        return 0;
+    }
+    fire_anyway(timers, now)
+}
+
+fn fire_anyway(timers: &Timers<Target>, now: u64) -> usize {
+    let mut due = Vec::new();
+    assert!(!timers.fire(now, &mut due));
+    due.iter().for_each(Target::wake);
+    due.len()
+}
+
+fn firer(timers: &Arc<Timers<Target>>) -> thread::JoinHandle<usize> {
+    let timers = timers.clone();
+    thread::spawn(move || fire_anyway(&timers, LATE))
+}
+
+/// The wait ends for another reason while the timer fires.
+#[test]
+fn a_cancellation_against_a_thief_that_fires() {
+    model("timers::a_cancellation_against_a_thief_that_fires", || {
+        let timers = Arc::new(Timers::new(0));
+        let thief = firer(&timers);
+        Target::new().wait(&timers, DEADLINE, |_| {});
+        assert!(thief.join().unwrap() <= 1);
+        assert!(timers.is_empty(), "fired or cancelled");
+    });
+}
+
+/// A timer that is set is fired by whoever looks next, or was due already; it is never set and
+/// forgotten, and `next` tells its owner of it.
+#[test]
+fn a_timer_that_is_set_while_a_thief_fires() {
+    model("timers::a_timer_that_is_set_while_a_thief_fires", || {
+        let timers = Arc::new(Timers::new(0));
+        let thief = firer(&timers);
+        let mut waited = false;
+        Target::new().wait(&timers, DEADLINE, |target| {
+            waited = true;
+            let mine = fire(&timers, LATE);
+            // What this owner did not fire, the thief has taken out, and will wake.
+            target.sleep();
+            assert!(mine <= 1);
+        });
+        let stolen = thief.join().unwrap();
+        assert!(stolen <= usize::from(waited));
+        assert!(timers.is_empty());
+        assert_eq!(timers.next(), NEVER);
+    });
+}
+
+/// Two thieves, one waiter: one of them wakes it.
+#[test]
+fn two_thieves_fire_one_timer() {
+    model("timers::two_thieves_fire_one_timer", || {
+        let timers = Arc::new(Timers::new(0));
+        let thieves = [firer(&timers), firer(&timers)];
+        let mut waited = 0;
+        Target::new().wait(&timers, DEADLINE, |target| {
+            waited = 1;
+            target.sleep();
+        });
+        let fired: usize = thieves.into_iter().map(|thief| thief.join().unwrap()).sum();
+        assert_eq!(fired, waited, "fired once, if it was set");
+    });
+}
+
+/// Two thieves while the wait ends.
+#[test]
+fn two_thieves_against_a_cancellation() {
+    model("timers::two_thieves_against_a_cancellation", || {
+        let timers = Arc::new(Timers::new(0));
+        let thieves = [firer(&timers), firer(&timers)];
+        Target::new().wait(&timers, DEADLINE, |_| {});
+        let fired: usize = thieves.into_iter().map(|thief| thief.join().unwrap()).sum();
+        assert!(fired <= 1);
+        assert!(timers.is_empty());
+    });
+}
+
+/// Neighbours in one slot: a waiter that moved to another worker cancels, the second one's timer is
+/// linked to the first one's, and a thief fires.
+#[test]
+fn neighbours_in_a_slot_cancel_and_fire() {
+    model("timers::neighbours_in_a_slot_cancel_and_fire", || {
+        let timers = Arc::new(Timers::new(0));
+        let thief = firer(&timers);
+        let neighbour = {
+            let timers = timers.clone();
+            thread::spawn(move || Target::new().wait(&timers, DEADLINE, |_| {}))
+        };
+        Target::new().wait(&timers, DEADLINE, |_| {});
+        neighbour.join().unwrap();
+        assert!(thief.join().unwrap() <= 2);
+        assert!(timers.is_empty());
+    });
+}

@@ -1,0 +1,405 @@
+//! What the workers of one runtime share: queues, sleepers, counters, and the last worker's duties.
+
+use std::collections::HashMap;
+use std::panic::{self, Location};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::{io, process, thread};
+
+use bine_arch::stack::Permit;
+use crossbeam_deque::{Injector, Steal, Stealer};
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+use crate::idle::Idle;
+use crate::queue::Inbox;
+use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
+use crate::timer::Timers;
+use crate::wait::{self, Unparker};
+use crate::worker::{self, Runnable};
+
+/// What all threads know of one worker.
+pub(crate) struct Remote {
+    pub(crate) fresh: Stealer<Runnable>,
+    pub(crate) ready: Stealer<Runnable>,
+    pub(crate) inbox: Inbox<Task>,
+    pub(crate) timers: Timers<TaskRef>,
+    /// Set before the worker first sleeps.
+    pub(crate) thread: OnceLock<thread::Thread>,
+    /// The OS thread stays for ever, since abandoned green threads have it as their home.
+    pub(crate) haunted: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+/// Written by the worker alone (hence load and store, no read-modify-write), read by all.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    freed: AtomicU64,
+    pub(crate) stolen: AtomicU64,
+    pub(crate) slept: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    // Relaxed: one writer. Readers that need more wait for that writer to end.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// What the workers of one runtime share.
+///
+/// Freed when the runtime is dropped and no thread's cell is left (cells are counted when they are
+/// made and when they are freed), else leaked: somebody may still hold a handle.
+pub(crate) struct Shared {
+    pub(crate) idle: Idle,
+    pub(crate) injector: Injector<Runnable>,
+    pub(crate) remotes: Box<[CachePadded<Remote>]>,
+    /// Threads that have run may move to another worker.
+    pub(crate) migrating: bool,
+    pub(crate) stack_size: usize,
+    /// The process that has the workers; a fork of it has none.
+    pid: u32,
+    stopping: AtomicBool,
+    /// All workers have left: what has not ended by now never will.
+    stopped: AtomicBool,
+    /// The workers that have not left, and one for the `Runtime`. Whoever leaves last settles.
+    present: AtomicUsize,
+    /// All is settled; the `Runtime` that waits for it frees this.
+    settled: AtomicBool,
+    /// The `Runtime`, if it waits for the workers.
+    owner: Mutex<Option<Unparker>>,
+    /// Cells made and freed by threads that are not workers of this runtime.
+    pub(crate) foreign_spawned: AtomicU64,
+    foreign_freed: AtomicU64,
+    /// Joiners that are not threads of this runtime, by the id of the thread they join: to be woken
+    /// when it has stopped.
+    foreign_joiners: Mutex<HashMap<u64, Unparker>>,
+}
+
+// No code of a user runs while any of it is being changed, so no panic is seen half-way through.
+impl panic::RefUnwindSafe for Shared {}
+
+impl Shared {
+    pub(crate) fn new(
+        remotes: Box<[CachePadded<Remote>]>,
+        migrating: bool,
+        stack_size: usize,
+    ) -> Self {
+        Self {
+            idle: Idle::new(remotes.len()),
+            injector: Injector::new(),
+            remotes,
+            migrating,
+            stack_size,
+            pid: process::id(),
+            stopping: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            present: AtomicUsize::new(1),
+            settled: AtomicBool::new(false),
+            owner: Mutex::new(None),
+            foreign_spawned: AtomicU64::new(0),
+            foreign_freed: AtomicU64::new(0),
+            foreign_joiners: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// An error in a fork of the process that has the workers.
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        if process::id() == self.pid {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this process was forked from one that runs bine, whose workers are not in the child: \
+             start the runtime after the fork, or exec",
+        ))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        // Relaxed: a worker about to sleep has a fence before this load (`Idle::fall_asleep`),
+        // which pairs with the one in `stop`.
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Wakes a worker, if one sleeps and none searches, after stealable work was queued.
+    #[inline]
+    pub(crate) fn wake_for_work(&self) {
+        if let Some(worker) = self.idle.submit() {
+            self.unpark(worker);
+        }
+    }
+
+    /// Wakes up to `count` workers, whether one searches or not.
+    pub(crate) fn wake_many(&self, count: usize) {
+        // Pairs with the fence in `Idle::fall_asleep`, as the one in `Idle::submit`.
+        fence(Ordering::SeqCst);
+        for _ in 0..count.min(self.remotes.len()) {
+            match self.idle.claim_any() {
+                Some(worker) => self.unpark(worker),
+                None => break,
+            }
+        }
+    }
+
+    /// Wakes that worker if it sleeps, after its inbox was filled.
+    pub(crate) fn wake_worker(&self, worker: usize) {
+        if self.idle.claim(worker) {
+            self.unpark(worker);
+        }
+    }
+
+    fn unpark(&self, worker: usize) {
+        let thread = self.remotes[worker].thread.get();
+        thread.expect("a worker that sleeps has said which thread it is").unpark();
+    }
+
+    pub(crate) fn push_to_inbox(&self, worker: usize, task: NonNull<Task>) {
+        // SAFETY: the caller took the thread out of PARKED, so its run reference is the caller's
+        // and it is in no queue.
+        if unsafe { self.remotes[worker].inbox.push(task.as_ptr()) } {
+            self.wake_worker(worker);
+        }
+    }
+
+    /// Queues a thread that was taken out of PARKED by somebody who is no worker of this runtime.
+    /// The caller holds a reference to the thread beside the run reference that it gives away.
+    pub(crate) fn schedule_from_outside(&self, task: NonNull<Task>) {
+        // SAFETY: the run reference is the caller's. Relaxed: acquired with the token.
+        match unsafe { task.as_ref() }.home.load(Ordering::Relaxed) {
+            ANYWHERE => {
+                self.injector.push(Runnable(task));
+                self.wake_for_work();
+            }
+            home => self.push_to_inbox(home as usize, task),
+        }
+    }
+
+    /// Whether worker `index` would find anything to do. For its last look before it sleeps.
+    pub(crate) fn has_work_for(&self, index: usize) -> bool {
+        !self.remotes[index].inbox.is_empty()
+            || !self.injector.is_empty()
+            || self.remotes.iter().any(|peer| !peer.fresh.is_empty() || !peer.ready.is_empty())
+    }
+
+    pub(crate) fn count_end(&self, worker: usize) {
+        count(&self.remotes[worker].counters.ended);
+    }
+
+    pub(crate) fn count_steal(&self, worker: usize) {
+        count(&self.remotes[worker].counters.stolen);
+    }
+
+    pub(crate) fn count_sleep(&self, worker: usize) {
+        count(&self.remotes[worker].counters.slept);
+    }
+
+    /// The last access to `shared` on behalf of a cell.
+    ///
+    /// # Safety
+    ///
+    /// The cell was counted when it was made, and is counted here once.
+    pub(crate) unsafe fn cell_freed(shared: NonNull<Self>) {
+        // SAFETY: the runtime keeps its shared state until every cell is counted here.
+        let this = unsafe { shared.as_ref() };
+        match worker::core() {
+            Some(core) if core.shared == shared => {
+                count(&this.remotes[core.index].counters.freed);
+            }
+            // Release pairs with the Acquire in `cells`: this access is over before the runtime
+            // frees its shared state.
+            _ => drop(this.foreign_freed.fetch_add(1, Ordering::Release)),
+        }
+    }
+
+    /// How many cells are left. Exact once the workers have ended.
+    fn cells(&self) -> u64 {
+        // Acquire pairs with the Release in `cell_freed`.
+        let freed = self.foreign_freed.load(Ordering::Acquire) + self.sum(|c| &c.freed);
+        let made = self.foreign_spawned.load(Ordering::Relaxed) + self.sum(|c| &c.spawned);
+        made.saturating_sub(freed)
+    }
+
+    pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.remotes.iter().map(|remote| counter(&remote.counters).load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        // Acquire pairs with the Release in `leave`.
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Has the joiner of thread `id`, which is no thread of this runtime, woken if the runtime stops
+    /// first.
+    pub(crate) fn add_foreign_joiner(&self, id: u64, joiner: Unparker) {
+        self.foreign_joiners.lock().insert(id, joiner);
+    }
+
+    pub(crate) fn remove_foreign_joiner(&self, id: u64) {
+        self.foreign_joiners.lock().remove(&id);
+    }
+}
+
+/// The end. The runtime stops in three steps: [`Shared::stop`] tells the workers; each of them
+/// leaves when the green thread that it runs next blocks; the last one out settles what is left.
+impl Shared {
+    /// A worker is about to be started.
+    pub(crate) fn enter(&self) {
+        // Relaxed: ordered by the start of the worker's OS thread.
+        self.present.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the workers to leave.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `Idle::fall_asleep`: a worker either sees `stopping` in its last
+        // look or is seen asleep here. (`wake_worker` has the fence.)
+        for worker in 0..self.remotes.len() {
+            self.wake_worker(worker);
+        }
+    }
+
+    /// The runtime is dropped, by a thread that is none of its own. Returns when all is settled, with
+    /// which workers' OS threads stay for ever.
+    ///
+    /// # Safety
+    ///
+    /// Once, by the owner of the pointer, which is good for nothing afterwards.
+    #[must_use = "the OS threads of haunted workers never end"]
+    pub(crate) unsafe fn stop_and_wait(this: NonNull<Self>) -> Vec<bool> {
+        // SAFETY: the owner's pointer; with an owner that waits, nobody else frees it.
+        let shared = unsafe { this.as_ref() };
+        *shared.owner.lock() = Some(Unparker::current());
+        shared.stop();
+        // SAFETY: the owner's own count.
+        unsafe { Self::leave(this) };
+        // Acquire pairs with the Release in `leave`.
+        while !shared.settled.load(Ordering::Acquire) {
+            wait::park();
+        }
+        // Relaxed: the workers have left.
+        let is_haunted = |remote: &CachePadded<Remote>| remote.haunted.load(Ordering::Relaxed);
+        let haunted = shared.remotes.iter().map(is_haunted).collect();
+        // SAFETY: whoever settled has made its last access.
+        unsafe { Self::free_if_unused(this) };
+        haunted
+    }
+
+    /// A worker, or the runtime's owner, has no more to do with it. The last one settles: it makes
+    /// the joins of what was abandoned return, and drops the closures that never ran.
+    ///
+    /// # Safety
+    ///
+    /// Once for each `enter` and once for the owner. The caller does not use the pointer afterwards,
+    /// unless it is the owner and waits for `settled`.
+    pub(crate) unsafe fn leave(this: NonNull<Self>) {
+        // SAFETY: freed by the one who settles, or by an owner that waits for that.
+        let shared = unsafe { this.as_ref() };
+        // Release: what this one did comes before the settling. Acquire: for the one who settles.
+        if shared.present.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // Before the closures are dropped: their destructors may join threads of this runtime.
+        // Release pairs with the Acquire in `has_stopped`.
+        shared.stopped.store(true, Ordering::Release);
+        let joiners = std::mem::take(&mut *shared.foreign_joiners.lock());
+        joiners.into_values().for_each(Unparker::unpark);
+        shared.abandon_unstarted();
+        let owner = shared.owner.lock().take();
+        match owner {
+            Some(owner) => {
+                // Release pairs with the Acquire in `stop_and_wait`: the last access.
+                shared.settled.store(true, Ordering::Release);
+                owner.unpark();
+            }
+            // SAFETY: the owner does not wait, and we were the last.
+            None => unsafe { Self::free_if_unused(this) },
+        }
+    }
+
+    /// Ends what was spawned and never ran, in the context of the caller, which is no worker.
+    fn abandon_unstarted(&self) {
+        loop {
+            match self.injector.steal() {
+                Steal::Success(Runnable(task)) => {
+                    // SAFETY: the workers have left, so what is queued is ours, with its run
+                    // reference.
+                    unsafe {
+                        if !task.as_ref().started.get() {
+                            TaskRef::from_owned(task).abandon();
+                        }
+                    }
+                }
+                Steal::Empty => break,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The workers have left, and nobody uses the pointer but on behalf of a cell.
+    unsafe fn free_if_unused(this: NonNull<Self>) {
+        // SAFETY: the caller's promise. Made by `Box::leak`; no cell is left that could reach it.
+        unsafe {
+            if this.as_ref().cells() == 0 {
+                drop(Box::from_raw(this.as_ptr()));
+            }
+        }
+    }
+}
+
+/// How a green thread is to be made.
+#[derive(Debug, Default)]
+pub(crate) struct SpawnOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) pinned: bool,
+}
+
+/// Spawns on the runtime of `shared`.
+///
+/// # Safety
+///
+/// As [`Task::create`]; `shared` is alive for the length of the call.
+pub(crate) unsafe fn spawn_on<F, T>(
+    shared: NonNull<Shared>,
+    options: SpawnOptions,
+    spawned_at: &'static Location<'static>,
+    closure: F,
+) -> io::Result<TaskRef>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    // SAFETY: the caller's promise.
+    let this = unsafe { shared.as_ref() };
+    let stack_size = options.stack_size.unwrap_or(this.stack_size);
+    let core = worker::core().filter(|core| core.shared == shared);
+    let (permit, id) = match core {
+        // SAFETY: the worker's OS thread alone touches its cache, and this is it.
+        Some(core) => unsafe { ((*core.stacks.get()).reserve(stack_size)?, core.next_id()) },
+        None => {
+            this.check_process()?;
+            (Permit::reserve(stack_size)?, crate::thread::allocate_ids(1))
+        }
+    };
+    let name = options.name.map(String::into_boxed_str);
+    let pinned = options.pinned;
+    let attributes = Attributes { shared, permit, id, name, pinned, spawned_at };
+    // SAFETY: the caller's promise.
+    let task = unsafe { Task::create(attributes, closure)? };
+    match core {
+        Some(core) => {
+            count(&this.remotes[core.index].counters.spawned);
+            core.push_fresh(task.as_ptr());
+        }
+        None => {
+            // Relaxed: ordered by the queue.
+            this.foreign_spawned.fetch_add(1, Ordering::Relaxed);
+            this.injector.push(Runnable(task.as_ptr()));
+            this.wake_for_work();
+        }
+    }
+    Ok(task)
+}

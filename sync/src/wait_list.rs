@@ -1,0 +1,351 @@
+//! A list of waiters inside the object that they wait for, for objects that are too busy to look
+//! up an address each time: channels.
+//!
+//! It is built for the case that nobody waits: a notifier then pays one load. And for few wake-ups:
+//! a thread that was notified but has not run yet will look at the object anyway, so for a backlog
+//! that it can work off, nobody else needs to be woken.
+//!
+//! # Protocol
+//!
+//! ```text
+//! waiter                                     notifier
+//! N1 lock, saying WAITING; enter; unlock     M1 make the object ready, by a SeqCst write
+//! N2 is the object ready? (SeqCst read)      M2 is WAITING set? no: done
+//!    yes: leave the list                     M3 enough notified waiters on their way? yes: done
+//!    no: park until notified                 M4 lock; take out the first; unlock; unpark it
+//! N3 notified: count itself as arrived
+//! N4 try; on success, if the object is ready still, act as a notifier from M2 on
+//! ```
+//!
+//! # No lost wake-up
+//!
+//! *M1-M2 against N1-N2.* All four are SeqCst, so one of the two reads comes after both writes:
+//! either the waiter sees the object ready, or the notifier sees `WAITING` and goes on to M4, where
+//! it finds the waiter, or another that came before.
+//!
+//! *M3.* A notifier that stops here has seen, after its M1, a notified waiter R whose N3 is still to
+//! come. R's N4 comes later still and so sees the object ready: R takes what is there, or it is
+//! gone. And R acts as a notifier after, so that what it leaves behind is not left to nobody.
+//!
+//! *N4.* A waiter may be notified for one thing and take another that came before; what it was
+//! notified for would stay behind while others wait. So each notified waiter that succeeds notifies
+//! again if the object is still ready. By induction over those on their way: as long as the object
+//! is ready and threads wait, one of them is on its way.
+//!
+//! A waiter that unwinds, or gives up at its deadline, and finds that it was notified does N3 and
+//! then tries (deadline) or notifies another in its place (unwinding).
+//!
+//! # Orderings
+//!
+//! Loom takes SeqCst accesses for AcqRel ones but knows SeqCst fences; under loom, and only there,
+//! [`model_fence`] stands between the write and the read of each pair. On x86 the writes are locked
+//! instructions, so that the pairs cost no fence, which would be the most expensive instruction of
+//! a message.
+#![allow(unsafe_code)]
+
+use std::mem;
+use std::time::Instant;
+
+use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::cell::UnsafeCell;
+
+use crate::backoff::Backoff;
+use crate::parking::{self, Unparker, WakeBatch};
+use crate::waiter::{List, Waiter};
+
+/// Bit 0 of the word: somebody is at the list.
+const LOCKED: u32 = 0b01;
+/// Bit 1 of the word: the list is not empty, or somebody is about to enter it. Set by the locking
+/// of one who enters; the unlocking says what is the case then.
+const WAITING: u32 = 0b10;
+
+/// Token of a waiter that was taken out as the last one, so that nobody counts on it.
+const NOTIFIED: u32 = 1;
+/// Token of a waiter that is in [`WaitList::notified`] until it has arrived.
+const COUNTED: u32 = 2;
+
+/// Stands where a SeqCst write is followed by a SeqCst read of something else (module
+/// documentation). The accesses are SeqCst themselves, which is enough outside of loom.
+#[inline(always)]
+pub(crate) fn model_fence() {
+    #[cfg(bine_loom)]
+    bine_runtime::primitive::atomic::fence(Ordering::SeqCst);
+}
+
+/// The list.
+pub(crate) struct WaitList {
+    word: AtomicU32,
+    /// Waiters ever notified with others left behind. Written under the lock.
+    notified: AtomicU32,
+    /// Those of them that have come back. Never more than `notified`.
+    arrived: AtomicU32,
+    /// # Invariant
+    /// Touched only by the thread that has set `LOCKED`.
+    list: UnsafeCell<List<()>>,
+    /// Loom does not know that a spinning thread may be left alone, and lets two of them take turns
+    /// for ever while the holder of the lock looks on. So in a model a thread comes to the bit by
+    /// way of a mutex that blocks; the word is read and written just the same.
+    #[cfg(bine_loom)]
+    turn: bine_runtime::primitive::Mutex<()>,
+}
+
+// SAFETY: the list, the only part that is not `Sync` by itself, is guarded by `LOCKED`; its waiters
+// may be reached from any thread.
+unsafe impl Sync for WaitList {}
+
+/// How a wait ended.
+#[must_use]
+enum Waited {
+    /// The object was ready when the waiter had entered the list.
+    Ready,
+    /// Somebody has notified the waiter and counts on it to look at the object.
+    Notified,
+    TimedOut,
+}
+
+impl WaitList {
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            notified: AtomicU32::new(0),
+            arrived: AtomicU32::new(0),
+            list: UnsafeCell::new(List::new()),
+            #[cfg(bine_loom)]
+            turn: bine_runtime::primitive::Mutex::new(()),
+        }
+    }
+
+    /// Calls `attempt` until it gives a value, and waits between, until `deadline`: then `None`.
+    ///
+    /// `backlog` says how many attempts could succeed now, or at least whether one could. A write
+    /// that makes it more than zero, or that lets `attempt` return, is a SeqCst one and is followed
+    /// by a notification.
+    pub(crate) fn wait_for<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Option<R>,
+        backlog: impl Fn() -> usize,
+    ) -> Option<R> {
+        let mut notified = false;
+        let mut lost = false;
+        loop {
+            if let Some(value) = attempt() {
+                if notified {
+                    self.notify_one(&backlog);
+                }
+                return Some(value);
+            }
+            match self.wait(deadline, lost, || backlog() > 0) {
+                Waited::Ready => notified = false,
+                // Having come this far, it is first in line should somebody outrun it.
+                Waited::Notified => (notified, lost) = (true, true),
+                Waited::TimedOut => return None,
+            }
+        }
+    }
+
+    /// Steps N1 to N3.
+    fn wait(&self, deadline: Option<Instant>, first: bool, ready: impl Fn() -> bool) -> Waited {
+        if !parking::is_green() && spin_until(&ready) {
+            return Waited::Ready;
+        }
+        let waiter = Waiter::new(());
+        // SAFETY: the waiter is new, and `stay` keeps its invariants: it takes it out, or sees its
+        // token, before the waiter goes.
+        self.lock(WAITING).with(|list| unsafe { list.push(&raw const waiter, first) });
+        let stay = Stay { list: self, waiter: &waiter };
+        model_fence(); // N1 before N2
+        let ready = ready();
+        let token = if ready { None } else { waiter.sleep(deadline) };
+        let token = token.or_else(|| stay.leave());
+        mem::forget(stay);
+        match token {
+            Some(token) => {
+                self.arrive(token);
+                Waited::Notified
+            }
+            None if ready => Waited::Ready,
+            None => Waited::TimedOut,
+        }
+    }
+
+    /// Step N3.
+    fn arrive(&self, token: u32) {
+        if token == COUNTED {
+            // SeqCst: pairs with the load in `on_their_way` (N3 against M3).
+            self.arrived.fetch_add(1, Ordering::SeqCst);
+            model_fence(); // N3 before N4
+        }
+    }
+
+    /// To be called after a SeqCst write that made the object ready: wakes a waiter if there is
+    /// one and it is needed.
+    #[inline]
+    pub(crate) fn notify_one(&self, backlog: impl FnOnce() -> usize) {
+        model_fence(); // M1 before M2
+        // SeqCst: pairs with the locking of one who enters (M2 against N1).
+        if self.word.load(Ordering::SeqCst) & WAITING != 0 {
+            self.notify_waiter(backlog);
+        }
+    }
+
+    /// Steps M3 and M4.
+    #[inline(never)]
+    fn notify_waiter(&self, backlog: impl FnOnce() -> usize) {
+        // Each on its way stands for twice the backlog of the one before. So a burst wakes a few,
+        // who will find more than one piece of work each; yet the more work is left, the less it
+        // matters that one of them is held up by something else on its worker.
+        let on_their_way = self.on_their_way();
+        if on_their_way > 0 && backlog() >> on_their_way.min(usize::BITS - 1) == 0 {
+            return;
+        }
+        let unparker = self.lock(0).with(|list| self.take_first(list));
+        if let Some(unparker) = unparker {
+            unparker.unpark();
+        }
+    }
+
+    /// How many counted waiters have been notified and not arrived: no more than there are.
+    fn on_their_way(&self) -> u32 {
+        // In this order: later notifications and arrivals can only make the difference too small.
+        // SeqCst: `arrived` pairs with the addition in `arrive` (M3 against N3).
+        let notified = self.notified.load(Ordering::SeqCst);
+        let arrived = self.arrived.load(Ordering::SeqCst);
+        (notified.wrapping_sub(arrived) as i32).max(0) as u32
+    }
+
+    /// Takes the first waiter out and ends its wait.
+    fn take_first(&self, list: &mut List<()>) -> Option<Unparker> {
+        // SAFETY: whoever has the list has set LOCKED, and it is this one's.
+        unsafe {
+            let node = list.pop()?;
+            if list.is_empty() {
+                return Some(Waiter::complete(node, NOTIFIED));
+            }
+            // Relaxed load: written under the lock only. SeqCst store: with `on_their_way`, whose
+            // reader then sees at most those notified before.
+            let notified = self.notified.load(Ordering::Relaxed);
+            self.notified.store(notified.wrapping_add(1), Ordering::SeqCst);
+            Some(Waiter::complete(node, COUNTED))
+        }
+    }
+
+    /// To be called after a SeqCst write that lets every attempt return: wakes all.
+    pub(crate) fn notify_all(&self) {
+        model_fence(); // M1 before M2
+        // SeqCst: as in `notify_one`.
+        if self.word.load(Ordering::SeqCst) & WAITING == 0 {
+            return;
+        }
+        let mut batch = WakeBatch::new();
+        self.lock(0).with(|list| {
+            while let Some(unparker) = self.take_first(list) {
+                batch.push(unparker);
+            }
+        });
+        batch.flush();
+    }
+
+    /// Sets `LOCKED`, and the bits of `saying` with the same write.
+    fn lock(&self, saying: u32) -> Locked<'_> {
+        #[cfg(bine_loom)]
+        let turn = self.turn.lock();
+        let mut backoff = Backoff::new();
+        // Relaxed: a guess for the exchange.
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if word & LOCKED == 0 {
+                // SeqCst: N1, which pairs with M2. As an Acquire it pairs with the Release of
+                // `Locked`'s drop.
+                match self.word.compare_exchange_weak(
+                    word,
+                    word | LOCKED | saying,
+                    Ordering::SeqCst,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => {
+                        return Locked {
+                            list: self,
+                            #[cfg(bine_loom)]
+                            _turn: turn,
+                        };
+                    }
+                    Err(now) => word = now,
+                }
+            } else {
+                backoff.snooze();
+                word = self.word.load(Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The right to touch the list.
+struct Locked<'a> {
+    list: &'a WaitList,
+    #[cfg(bine_loom)]
+    _turn: bine_runtime::primitive::MutexGuard<'a, ()>,
+}
+
+impl Locked<'_> {
+    fn with<R>(self, f: impl FnOnce(&mut List<()>) -> R) -> R {
+        // SAFETY: `self` means that this thread has set LOCKED, and it ends with the call.
+        self.list.list.with_mut(|list| f(unsafe { &mut *list }))
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as in `with`.
+        let empty = self.list.list.with(|list| unsafe { (*list).is_empty() });
+        // Release: pairs with the exchange in `lock`. A plain store is enough, since nobody else
+        // writes the word while LOCKED is set.
+        self.list.word.store(if empty { 0 } else { WAITING }, Ordering::Release);
+    }
+}
+
+/// What keeps a waiter's invariants while it is in the list.
+struct Stay<'a> {
+    list: &'a WaitList,
+    waiter: &'a Waiter<()>,
+}
+
+impl Stay<'_> {
+    /// Takes the waiter out, or returns its token if a notifier has done so.
+    fn leave(&self) -> Option<u32> {
+        self.list.lock(0).with(|list| {
+            let token = self.waiter.token();
+            if token.is_none() {
+                // SAFETY: the list is locked, and since the waiter's token is unset it is still
+                // there (*linked*).
+                unsafe { list.unlink(self.waiter) };
+            }
+            token
+        })
+    }
+}
+
+impl Drop for Stay<'_> {
+    /// The wait unwinds: somebody else has to do what this waiter was notified for.
+    fn drop(&mut self) {
+        if let Some(token) = self.leave() {
+            self.list.arrive(token);
+            self.list.notify_one(|| usize::MAX);
+        }
+    }
+}
+
+/// Waits for `ready` for a moment, on an OS thread, whose parking costs more than a few pauses.
+fn spin_until(ready: impl Fn() -> bool) -> bool {
+    if cfg!(bine_loom) {
+        return false;
+    }
+    let mut backoff = Backoff::new();
+    (0..SPINS).any(|_| {
+        backoff.snooze();
+        ready()
+    })
+}
+
+/// How many times an OS thread looks again before it parks; see [`Backoff`].
+const SPINS: u32 = 10;

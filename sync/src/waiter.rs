@@ -1,0 +1,256 @@
+//! Waiters and the lists they stand in: the mechanism under everything that blocks in this crate.
+//!
+//! A [`Waiter`] is a node on the stack of the thread that waits; a [`List`] is an intrusive FIFO of
+//! such nodes. Waiting therefore allocates nothing. The list does not lock: whoever owns it guards
+//! it with a lock of its own ([`crate::wait_queue`] with a bucket's, [`crate::wait_list`] with a bit
+//! of its word, the rendezvous channel with the channel's), called *the lock* below.
+//!
+//! # Protocol
+//!
+//! ```text
+//! waiter                                    waker
+//! lock; condition still false?              make the condition true
+//!   no:  unlock, return                     lock; take the first node out of its list
+//!   yes: put the node in, unlock              take the unparker out of the node
+//! until the token is set: park                set the token          <- last touch of the node
+//!   (deadline passed: lock;                 unlock; unpark
+//!    token set? it counts as woken
+//!    else take the node out; unlock)
+//! ```
+//!
+//! # Invariants
+//!
+//! - **linked**: a node is in a list exactly while its owner has put it there and its token is
+//!   unset, as seen under the lock. Its owner neither moves nor frees it meanwhile: the crate's
+//!   guards take it out again when the wait unwinds.
+//! - **links**: the links of a node that is in a list are touched only under the lock, and by its
+//!   owner only outside any list: before it is put in, after it was taken out, or after its token
+//!   has been read with `Acquire`.
+//! - **last touch**: storing the token is the last thing that a waker does with a node. From then
+//!   on the owner may return and the node's memory may be anything.
+//!
+//! # No lost wake-up
+//!
+//! Take a waiter that is in the list and a waker that makes its condition true. If the waker's
+//! critical section comes after the waiter's, the waker finds the node, and its token and unpark
+//! end the loop of `park`, whatever else may unpark the thread meanwhile. If it comes before, the
+//! waiter's check of the condition, inside its own later critical section, sees it true. A user of
+//! the list who checks outside the lock, or skips the lock when no one seems to wait, owes an
+//! argument of its own; `wait_list` has one.
+#![allow(unsafe_code)]
+
+use std::ptr;
+use std::time::Instant;
+
+use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::cell::UnsafeCell;
+
+use crate::parking::{self, Unparker};
+
+/// The token of a waiter that nobody has woken. Every other value is for the waker to choose.
+const UNSET: u32 = 0;
+
+/// A thread that waits, as a node on its own stack. `X` is what the list's owner keeps with it,
+/// under the same rules as the links.
+pub(crate) struct Waiter<X> {
+    token: AtomicU32,
+    /// # Invariant
+    /// Reached as the module's *links* invariant says.
+    links: UnsafeCell<Links<X>>,
+}
+
+struct Links<X> {
+    prev: *const Waiter<X>,
+    next: *const Waiter<X>,
+    /// Taken by the waker.
+    unparker: Option<Unparker>,
+    payload: X,
+}
+
+impl<X> Waiter<X> {
+    /// A waiter for the calling thread.
+    pub(crate) fn new(payload: X) -> Self {
+        let unparker = Some(Unparker::current());
+        let links = Links { prev: ptr::null(), next: ptr::null(), unparker, payload };
+        Self { token: AtomicU32::new(UNSET), links: UnsafeCell::new(links) }
+    }
+
+    /// What the waker left, once it has.
+    pub(crate) fn token(&self) -> Option<u32> {
+        // Acquire: pairs with the Release store in `complete`, so that the waker's accesses to the
+        // node happen before whatever the owner does with it next.
+        let token = self.token.load(Ordering::Acquire);
+        (token != UNSET).then_some(token)
+    }
+
+    /// Parks until the token is set, and returns it, or none when `deadline` has passed first.
+    pub(crate) fn sleep(&self, deadline: Option<Instant>) -> Option<u32> {
+        loop {
+            if let Some(token) = self.token() {
+                return Some(token);
+            }
+            match deadline {
+                None => parking::park(),
+                Some(deadline) if parking::has_passed(deadline) => return None,
+                Some(deadline) => parking::park_until(deadline),
+            }
+        }
+    }
+
+    /// Unwraps the payload of a waiter whose wait is over.
+    pub(crate) fn into_payload(self) -> X {
+        self.links.into_inner().payload
+    }
+
+    /// Calls `f` with the payload of `node`.
+    ///
+    /// # Safety
+    /// - `node` is in a list whose lock the caller holds, or the caller has just taken it out and
+    ///   still holds the lock.
+    pub(crate) unsafe fn payload<R>(node: *const Self, f: impl FnOnce(&mut X) -> R) -> R {
+        // SAFETY: the caller's promise makes the node alive (*linked*) and ours alone (*links*).
+        unsafe { (*node).links.with_mut(|links| f(&mut (*links).payload)) }
+    }
+
+    /// Ends the wait of a node that was just taken out of its list. The caller unparks its thread,
+    /// best after unlocking, and must not touch the node again.
+    ///
+    /// # Safety
+    /// - The caller holds the lock of the list that it took `node` from, and has not completed it.
+    pub(crate) unsafe fn complete(node: *const Self, token: u32) -> Unparker {
+        debug_assert_ne!(token, UNSET);
+        // SAFETY: until the token is set the owner keeps the node alive (*linked*), and only the
+        // holder of the lock touches it (*links*).
+        let unparker = unsafe { (*node).links.with_mut(|links| (*links).unparker.take()) };
+        // SAFETY: as above; this is the last touch.
+        // Release: pairs with the Acquire load in `token`.
+        unsafe { (*node).token.store(token, Ordering::Release) };
+        unparker.expect("a waiter is completed once")
+    }
+}
+
+/// A FIFO of waiters, threaded through their nodes.
+pub(crate) struct List<X> {
+    head: *const Waiter<X>,
+    tail: *const Waiter<X>,
+}
+
+impl<X> Clone for List<X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for List<X> {}
+
+// SAFETY: a list is two pointers to nodes that are reached only under the lock, from whichever
+// thread holds it (*links*). What travels to that thread with a node is its payload.
+unsafe impl<X: Send> Send for List<X> {}
+
+impl<X> List<X> {
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        Self { head: ptr::null(), tail: ptr::null() }
+    }
+
+    /// Whether nobody is in the list.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_null()
+    }
+
+    /// The node at the front, or null.
+    pub(crate) fn front(&self) -> *const Waiter<X> {
+        self.head
+    }
+
+    /// Puts `node` at the back, or at the front if `first`.
+    ///
+    /// # Safety
+    /// - The caller holds the list's lock.
+    /// - `node` is in no list and unset, and its owner keeps the module's invariants from here on.
+    pub(crate) unsafe fn push(&mut self, node: *const Waiter<X>, first: bool) {
+        let (prev, next) = if first { (ptr::null(), self.head) } else { (self.tail, ptr::null()) };
+        // SAFETY: the caller owns `node`, and the list's nodes are alive and ours under the lock.
+        unsafe {
+            (*node).links.with_mut(|links| {
+                (*links).prev = prev;
+                (*links).next = next;
+            });
+            self.join(prev, node);
+            self.join(node, next);
+        }
+    }
+
+    /// Takes the first node out. The caller completes it before it unlocks.
+    ///
+    /// # Safety
+    /// - The caller holds the list's lock.
+    pub(crate) unsafe fn pop(&mut self) -> Option<*const Waiter<X>> {
+        let node = self.head;
+        if node.is_null() {
+            return None;
+        }
+        // SAFETY: the head is in this list, whose lock the caller holds.
+        unsafe { self.unlink(node) };
+        Some(node)
+    }
+
+    /// Takes `node` out.
+    ///
+    /// # Safety
+    /// - The caller holds the list's lock and `node` is in this list.
+    pub(crate) unsafe fn unlink(&mut self, node: *const Waiter<X>) {
+        // SAFETY: the nodes of the list are alive and ours under the lock.
+        unsafe {
+            let (prev, next) = (*node).links.with(|links| ((*links).prev, (*links).next));
+            self.join(prev, next);
+        }
+    }
+
+    /// Makes `next` follow `prev`; null stands for the list's ends.
+    ///
+    /// # Safety
+    /// - As for `unlink`, for each of the two that is not null.
+    unsafe fn join(&mut self, prev: *const Waiter<X>, next: *const Waiter<X>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match prev.is_null() {
+                true => self.head = next,
+                false => (*prev).links.with_mut(|links| (*links).next = next),
+            }
+            match next.is_null() {
+                true => self.tail = prev,
+                false => (*next).links.with_mut(|links| (*links).prev = prev),
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(bine_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_leave_in_order_and_from_the_middle() {
+        let nodes: Vec<_> = (0..5).map(Waiter::new).collect();
+        let mut list = List::new();
+        // SAFETY: one thread, and `nodes` outlives every use of the list.
+        unsafe {
+            for node in &nodes[..4] {
+                list.push(node, false);
+            }
+            list.push(&nodes[4], true);
+            list.unlink(&nodes[1]);
+            list.unlink(&nodes[3]);
+            let mut order = Vec::new();
+            while let Some(node) = list.pop() {
+                order.push(Waiter::payload(node, |n| *n));
+                Waiter::complete(node, 7);
+            }
+            assert_eq!(order, [4, 0, 2]);
+        }
+        assert!(list.is_empty());
+        assert_eq!(nodes[0].token(), Some(7));
+        assert_eq!(nodes[1].token(), None);
+    }
+}
