@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
-use std::sync::{Arc, Mutex as Unseen, OnceLock};
+use std::sync::{Arc, Mutex as Unseen};
 use std::time::Instant;
 
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use bine_runtime::protocol::Idle;
+use bine_runtime::primitive::cell::UnsafeCell;
+use bine_runtime::protocol::{Idle, Left};
 use loom::model::Builder;
 use loom::thread::{self, Thread};
 
@@ -101,7 +102,9 @@ pub struct Workers {
     pub injector: Queue<u32>,
     /// `Shared::stopping`.
     pub stopping: AtomicBool,
-    threads: Vec<OnceLock<Thread>>,
+    /// `Remote::thread`. Written by the worker before it falls asleep, and read by who claims it:
+    /// loom reports a claimer who need not see it.
+    threads: Vec<UnsafeCell<Option<Thread>>>,
 }
 
 impl fmt::Debug for Workers {
@@ -110,6 +113,11 @@ impl fmt::Debug for Workers {
     }
 }
 
+// SAFETY: the cells are the model's claim: a claim hands them over. loom checks it.
+unsafe impl Sync for Workers {}
+// SAFETY: as above.
+unsafe impl Send for Workers {}
+
 impl Workers {
     /// All of them running.
     pub fn new(workers: usize) -> Self {
@@ -117,17 +125,20 @@ impl Workers {
             idle: Idle::new(workers),
             injector: Queue::default(),
             stopping: AtomicBool::new(false),
-            threads: (0..workers).map(|_| OnceLock::new()).collect(),
+            threads: (0..workers).map(|_| UnsafeCell::new(None)).collect(),
         }
     }
 
-    /// Says which loom thread a worker is. Before it, or somebody on its behalf, falls asleep.
+    /// Says which loom thread a worker is. Before it falls asleep.
     pub fn enter(&self, worker: usize, thread: Thread) {
-        self.threads[worker].set(thread).expect("one thread for each worker");
+        // SAFETY: the worker is not asleep yet, so nobody can claim it.
+        self.threads[worker].with_mut(|slot| unsafe { *slot = Some(thread) });
     }
 
     fn unpark(&self, worker: usize) {
-        self.threads[worker].get().expect("a sleeper has said which thread it is").unpark();
+        // SAFETY: the caller claimed the worker, which thus has written the slot.
+        let thread = self.threads[worker].with(|slot| unsafe { (*slot).clone() });
+        thread.expect("a worker that sleeps has said which thread it is").unpark();
     }
 
     /// `Shared::wake_for_work`.
@@ -171,12 +182,28 @@ impl Workers {
         self.sleep_on(worker)
     }
 
+    /// Starts a worker that is asleep before anything else happens, and does `body` when it is woken.
+    pub fn start_asleep<T: 'static>(
+        &self,
+        worker: usize,
+        body: impl FnOnce() -> T + 'static,
+    ) -> thread::JoinHandle<T> {
+        let thread = thread::spawn(move || {
+            thread::park();
+            body()
+        });
+        self.enter(worker, thread.thread().clone());
+        self.idle.fall_asleep(worker, false);
+        thread.thread().unpark();
+        thread
+    }
+
     /// The rest of [`sleep`](Self::sleep), after the last look.
     pub fn sleep_on(&self, worker: usize) -> bool {
         while self.idle.is_asleep(worker) {
             thread::park();
         }
-        self.idle.wake_up(worker) == bine_runtime::protocol::Left::Claimed
+        self.idle.wake_up(worker) == Left::Claimed
     }
 
     /// The loop of `search::run`, until it has found something for the worker to run: what `take`

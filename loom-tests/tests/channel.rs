@@ -1,25 +1,14 @@
 //! Channels: every message arrives once, and nobody waits beside one.
 #![cfg(bine_loom)]
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
 use bine_sync::channel::{
     Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
 };
 use loom::thread::{self, JoinHandle};
-
-/// Explores `model` and says in how many executions.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
-    let executions = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = executions.clone();
-    loom::model(move || {
-        count.fetch_add(1, Relaxed);
-        model();
-    });
-    eprintln!("{name}: {} executions", executions.load(Relaxed));
-}
 
 fn sending(sender: Sender<u32>, messages: &'static [u32]) -> JoinHandle<()> {
     thread::spawn(move || messages.iter().for_each(|n| sender.send(*n).unwrap()))
@@ -32,7 +21,7 @@ fn receiving(receiver: &Receiver<u32>) -> JoinHandle<Result<u32, RecvError>> {
 
 #[test]
 fn unbounded_send_against_recv() {
-    explore("unbounded_send_against_recv", || {
+    model("channel::unbounded_send_against_recv", || {
         let (sender, receiver) = unbounded();
         let other = sending(sender, &[1]);
         assert_eq!(receiver.recv(), Ok(1));
@@ -44,7 +33,7 @@ fn unbounded_send_against_recv() {
 /// Blocks have two slots in a model.
 #[test]
 fn unbounded_over_two_blocks() {
-    explore("unbounded_over_two_blocks", || {
+    model("channel::unbounded_over_two_blocks", || {
         let (sender, receiver) = unbounded();
         let other = sending(sender, &[1, 2, 3]);
         for n in 1..=3 {
@@ -56,7 +45,7 @@ fn unbounded_over_two_blocks() {
 
 #[test]
 fn unbounded_two_senders_race_for_the_first_block() {
-    explore("unbounded_two_senders_race_for_the_first_block", || {
+    bounded_model("channel::unbounded_two_senders_race_for_the_first_block", 2, || {
         let (sender, receiver) = unbounded();
         let others = [sending(sender.clone(), &[1]), sending(sender, &[2])];
         assert_eq!(receiver.recv().unwrap() + receiver.recv().unwrap(), 3);
@@ -68,7 +57,7 @@ fn unbounded_two_senders_race_for_the_first_block() {
 
 #[test]
 fn unbounded_two_receivers_two_messages() {
-    explore("unbounded_two_receivers_two_messages", || {
+    bounded_model("channel::unbounded_two_receivers_two_messages", 2, || {
         let (sender, receiver) = unbounded();
         let others = [receiving(&receiver), receiving(&receiver)];
         sender.send(1).unwrap();
@@ -81,7 +70,7 @@ fn unbounded_two_receivers_two_messages() {
 /// One leaves the list, notified or not, while the other relies on being notified.
 #[test]
 fn unbounded_timeout_beside_a_receiver() {
-    explore("unbounded_timeout_beside_a_receiver", || {
+    bounded_model("channel::unbounded_timeout_beside_a_receiver", 2, || {
         let (sender, receiver) = unbounded();
         let patient = receiving(&receiver);
         let hasty = {
@@ -105,7 +94,7 @@ fn unbounded_timeout_beside_a_receiver() {
 
 #[test]
 fn unbounded_last_sender_goes() {
-    explore("unbounded_last_sender_goes", || {
+    model("channel::unbounded_last_sender_goes", || {
         let (sender, receiver) = unbounded();
         let others = [receiving(&receiver), receiving(&receiver)];
         drop(sender);
@@ -117,7 +106,7 @@ fn unbounded_last_sender_goes() {
 
 #[test]
 fn unbounded_last_receiver_goes() {
-    explore("unbounded_last_receiver_goes", || {
+    model("channel::unbounded_last_receiver_goes", || {
         let (sender, receiver) = unbounded();
         let message = Arc::new(());
         let sent = message.clone();
@@ -130,7 +119,7 @@ fn unbounded_last_receiver_goes() {
 
 #[test]
 fn bounded_send_against_recv() {
-    explore("bounded_send_against_recv", || {
+    model("channel::bounded_send_against_recv", || {
         let (sender, receiver) = bounded(1);
         let other = sending(sender, &[1]);
         assert_eq!(receiver.recv(), Ok(1));
@@ -141,7 +130,7 @@ fn bounded_send_against_recv() {
 
 #[test]
 fn bounded_full_against_recv() {
-    explore("bounded_full_against_recv", || {
+    model("channel::bounded_full_against_recv", || {
         let (sender, receiver) = bounded(1);
         let other = sending(sender, &[1, 2]);
         assert_eq!(receiver.recv(), Ok(1));
@@ -152,7 +141,7 @@ fn bounded_full_against_recv() {
 
 #[test]
 fn bounded_two_senders_one_place() {
-    explore("bounded_two_senders_one_place", || {
+    bounded_model("channel::bounded_two_senders_one_place", 2, || {
         let (sender, receiver) = bounded(1);
         let others = [sending(sender.clone(), &[1]), sending(sender, &[2])];
         assert_eq!(receiver.recv().unwrap() + receiver.recv().unwrap(), 3);
@@ -164,7 +153,7 @@ fn bounded_two_senders_one_place() {
 
 #[test]
 fn bounded_full_and_the_receiver_goes() {
-    explore("bounded_full_and_the_receiver_goes", || {
+    model("channel::bounded_full_and_the_receiver_goes", || {
         let (sender, receiver) = bounded(1);
         sender.send(1).unwrap();
         let other = thread::spawn(move || sender.send(2).unwrap_err().into_inner());
@@ -175,7 +164,7 @@ fn bounded_full_and_the_receiver_goes() {
 
 #[test]
 fn rendezvous_meets() {
-    explore("rendezvous_meets", || {
+    model("channel::rendezvous_meets", || {
         let (sender, receiver) = bounded(0);
         let other = sending(sender, &[1, 2]);
         assert_eq!(receiver.recv(), Ok(1));
@@ -187,7 +176,7 @@ fn rendezvous_meets() {
 
 #[test]
 fn rendezvous_two_senders() {
-    explore("rendezvous_two_senders", || {
+    model("channel::rendezvous_two_senders", || {
         let (sender, receiver) = bounded(0);
         let others = [sending(sender.clone(), &[1]), sending(sender, &[2])];
         assert_eq!(receiver.recv().unwrap() + receiver.recv().unwrap(), 3);
@@ -199,7 +188,7 @@ fn rendezvous_two_senders() {
 
 #[test]
 fn rendezvous_timeout_against_send() {
-    explore("rendezvous_timeout_against_send", || {
+    model("channel::rendezvous_timeout_against_send", || {
         let (sender, receiver) = bounded(0);
         let other = thread::spawn(move || sender.send_timeout(1, Duration::ZERO).is_ok());
         let received = receiver.recv_timeout(Duration::ZERO).is_ok();
@@ -209,7 +198,7 @@ fn rendezvous_timeout_against_send() {
 
 #[test]
 fn rendezvous_receiver_goes() {
-    explore("rendezvous_receiver_goes", || {
+    model("channel::rendezvous_receiver_goes", || {
         let (sender, receiver) = bounded(0);
         let other = thread::spawn(move || sender.send(1).unwrap_err().into_inner());
         drop(receiver);

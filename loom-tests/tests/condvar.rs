@@ -1,23 +1,12 @@
 //! The condition variable: a notification after the unlocking always finds the waiter.
 #![cfg(bine_loom)]
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
 use bine_sync::{Condvar, Mutex};
 use loom::thread;
-
-/// Explores `model` and says in how many executions.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
-    let executions = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = executions.clone();
-    loom::model(move || {
-        count.fetch_add(1, Relaxed);
-        model();
-    });
-    eprintln!("{name}: {} executions", executions.load(Relaxed));
-}
 
 /// How many may go, and the news of it.
 struct Gate {
@@ -56,7 +45,7 @@ fn passer(gate: &Arc<Gate>) -> thread::JoinHandle<()> {
 
 #[test]
 fn notify_one_against_wait() {
-    explore("notify_one_against_wait", || {
+    model("condvar::notify_one_against_wait", || {
         let gate = Gate::new();
         let waiter = passer(&gate);
         *gate.open.lock().unwrap() = 1;
@@ -67,7 +56,7 @@ fn notify_one_against_wait() {
 
 #[test]
 fn notify_under_the_lock() {
-    explore("notify_under_the_lock", || {
+    model("condvar::notify_under_the_lock", || {
         let gate = Gate::new();
         let waiter = passer(&gate);
         let mut open = gate.open.lock().unwrap();
@@ -80,7 +69,7 @@ fn notify_under_the_lock() {
 
 #[test]
 fn notify_all_reaches_both() {
-    explore("notify_all_reaches_both", || {
+    bounded_model("condvar::notify_all_reaches_both", 2, || {
         let gate = Gate::new();
         let waiters = [passer(&gate), passer(&gate)];
         *gate.open.lock().unwrap() = 2;
@@ -93,7 +82,7 @@ fn notify_all_reaches_both() {
 
 #[test]
 fn one_notification_for_each() {
-    explore("one_notification_for_each", || {
+    bounded_model("condvar::one_notification_for_each", 2, || {
         let gate = Gate::new();
         let waiters = [passer(&gate), passer(&gate)];
         for _ in 0..2 {
@@ -108,7 +97,7 @@ fn one_notification_for_each() {
 
 #[test]
 fn timeout_against_notify() {
-    explore("timeout_against_notify", || {
+    model("condvar::timeout_against_notify", || {
         let gate = Gate::new();
         let hasty = {
             let gate = gate.clone();

@@ -33,16 +33,11 @@ fn find(workers: &Workers, index: usize, searching: bool) -> u32 {
 
 /// Starts a worker that is asleep already, and runs one item once it is woken.
 fn start_asleep(workers: &Arc<Workers>, index: usize) -> thread::JoinHandle<()> {
-    workers.idle.fall_asleep(index, false);
-    let worker = {
-        let workers = workers.clone();
-        thread::spawn(move || {
-            let searching = workers.sleep_on(index);
-            find(&workers, index, searching);
-        })
-    };
-    workers.enter(index, worker.thread().clone());
-    worker
+    let this = workers.clone();
+    workers.start_asleep(index, move || {
+        let searching = this.sleep_on(index);
+        find(&this, index, searching);
+    })
 }
 
 /// One worker that gives up its search, one submitter.
@@ -143,19 +138,13 @@ fn the_rest_of_a_batch_that_no_searcher_took_wakes_a_worker() {
         let workers = Arc::new(Workers::new(2));
         let fresh = Arc::new(Queue::default());
         let sleeper = {
-            let (workers, fresh) = (workers.clone(), fresh.clone());
-            workers.idle.fall_asleep(1, false);
-            let sleeper = thread::spawn({
-                let workers = workers.clone();
-                move || {
-                    let searching = workers.sleep_on(1);
-                    let take = || workers.injector.pop().or_else(|| fresh.pop());
-                    let has_work = || !workers.injector.is_empty() || !fresh.is_empty();
-                    workers.find(1, searching, take, has_work)
-                }
-            });
-            workers.enter(1, sleeper.thread().clone());
-            sleeper
+            let (this, fresh) = (workers.clone(), fresh.clone());
+            workers.start_asleep(1, move || {
+                let searching = this.sleep_on(1);
+                let take = || this.injector.pop().or_else(|| fresh.pop());
+                let has_work = || !this.injector.is_empty() || !fresh.is_empty();
+                this.find(1, searching, take, has_work)
+            })
         };
         workers.injector.push(1);
         submit(&workers, 2);
@@ -175,14 +164,14 @@ fn the_rest_of_a_batch_that_no_searcher_took_wakes_a_worker() {
 /// searcher any more.
 #[test]
 fn a_worker_that_outruns_its_claimer() {
-    model("idle::a_worker_that_outruns_its_claimer", || {
+    bounded_model("idle::a_worker_that_outruns_its_claimer", 2, || {
         let workers = Arc::new(Workers::new(2));
         let sleeper = start_asleep(&workers, 1);
         workers.injector.push(1);
-        workers.idle.fall_asleep(0, false);
         let early = {
-            let workers = workers.clone();
-            thread::spawn(move || {
+            let this = workers.clone();
+            workers.start_asleep(0, move || {
+                let workers = this;
                 // The timer is due at once.
                 let searching = workers.idle.wake_up(0) == Left::Claimed;
                 if workers.injector.pop().is_none() {
@@ -192,7 +181,6 @@ fn a_worker_that_outruns_its_claimer() {
                 }
             })
         };
-        workers.enter(0, early.thread().clone());
         let claimer = {
             let workers = workers.clone();
             thread::spawn(move || workers.wake_worker(0))

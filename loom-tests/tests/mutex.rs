@@ -2,23 +2,12 @@
 #![cfg(bine_loom)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use bine_loom_tests::model;
 use bine_runtime::primitive::Arc;
 use bine_sync::{Mutex, TryLockError};
 use loom::cell::UnsafeCell;
 use loom::thread;
-
-/// Explores `model` and says in how many executions.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
-    let executions = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = executions.clone();
-    loom::model(move || {
-        count.fetch_add(1, Relaxed);
-        model();
-    });
-    eprintln!("{name}: {} executions", executions.load(Relaxed));
-}
 
 /// A count whose accesses loom watches: two at once, or two that nothing orders, fail the model.
 #[derive(Debug)]
@@ -47,7 +36,7 @@ fn adds(mutex: &Arc<Mutex<Count>>, times: u32) -> thread::JoinHandle<()> {
 
 #[test]
 fn two_threads() {
-    explore("two_threads", || {
+    model("mutex::two_threads", || {
         let mutex = counter();
         let other = adds(&mutex, 1);
         mutex.lock().unwrap().add();
@@ -58,7 +47,7 @@ fn two_threads() {
 
 #[test]
 fn two_threads_twice() {
-    explore("two_threads_twice", || {
+    model("mutex::two_threads_twice", || {
         let mutex = counter();
         let other = adds(&mutex, 2);
         mutex.lock().unwrap().add();
@@ -70,7 +59,7 @@ fn two_threads_twice() {
 
 #[test]
 fn three_threads() {
-    explore("three_threads", || {
+    model("mutex::three_threads", || {
         let mutex = counter();
         let others = [adds(&mutex, 1), adds(&mutex, 1)];
         mutex.lock().unwrap().add();
@@ -83,7 +72,7 @@ fn three_threads() {
 
 #[test]
 fn hand_over_after_losses() {
-    explore("hand_over_after_losses", || {
+    model("mutex::hand_over_after_losses", || {
         let mutex = counter();
         let others = [adds(&mutex, 1), adds(&mutex, 3)];
         for other in others {
@@ -95,7 +84,7 @@ fn hand_over_after_losses() {
 
 #[test]
 fn try_lock_against_waiters() {
-    explore("try_lock_against_waiters", || {
+    model("mutex::try_lock_against_waiters", || {
         let mutex = counter();
         let others = [adds(&mutex, 1), adds(&mutex, 1)];
         let mut added = 2;
@@ -116,7 +105,7 @@ fn try_lock_against_waiters() {
 
 #[test]
 fn poisoned_unlock_wakes_the_waiter() {
-    explore("poisoned_unlock_wakes_the_waiter", || {
+    model("mutex::poisoned_unlock_wakes_the_waiter", || {
         let mutex = counter();
         let other = {
             let mutex = mutex.clone();

@@ -12,6 +12,7 @@ use bine_runtime::protocol::{NEVER, Timers};
 use loom::thread;
 
 /// Some ticks of the wheel.
+const EARLY: u64 = 2 << 16;
 const DEADLINE: u64 = 5 << 16;
 const LATE: u64 = 9 << 16;
 
@@ -115,6 +116,26 @@ fn a_timer_that_is_set_while_a_thief_fires() {
         assert!(stolen <= usize::from(waited));
         assert!(timers.is_empty());
         assert_eq!(timers.next(), NEVER);
+    });
+}
+
+/// A thief finds nothing due while the owner sets a timer: the owner is told of it all the same, and
+/// fires it.
+#[test]
+fn the_next_deadline_is_not_lost_to_a_thief_that_finds_nothing_due() {
+    model("timers::the_next_deadline_is_not_lost_to_a_thief_that_finds_nothing_due", || {
+        let timers = Arc::new(Timers::new(0));
+        let thief = {
+            let timers = timers.clone();
+            thread::spawn(move || assert_eq!(fire_anyway(&timers, EARLY), 0))
+        };
+        let fired = Target::new().wait(&timers, DEADLINE, |target| {
+            assert_eq!(fire(&timers, LATE), 1);
+            target.sleep();
+        });
+        assert_eq!(fired, 1);
+        thief.join().unwrap();
+        assert!(timers.is_empty());
     });
 }
 

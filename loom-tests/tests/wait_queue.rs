@@ -1,24 +1,13 @@
 //! The wait queue: no wake-up is lost, none reaches more threads than it should.
 #![cfg(bine_loom)]
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
+use bine_loom_tests::model;
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_sync::wait_queue::{Outcome, wait, wake, wake_all, wake_one};
 use loom::thread;
-
-/// Explores `model` and says in how many executions.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
-    let executions = std::sync::Arc::new(AtomicUsize::new(0));
-    let count = executions.clone();
-    loom::model(move || {
-        count.fetch_add(1, Relaxed);
-        model();
-    });
-    eprintln!("{name}: {} executions", executions.load(Relaxed));
-}
 
 fn wait_for_1(word: &AtomicU32) {
     while word.load(Ordering::Acquire) == 0 {
@@ -28,7 +17,7 @@ fn wait_for_1(word: &AtomicU32) {
 
 #[test]
 fn wait_against_wake() {
-    explore("wait_against_wake", || {
+    model("wait_queue::wait_against_wake", || {
         let word = Arc::new(AtomicU32::new(0));
         let waiter = {
             let word = word.clone();
@@ -42,7 +31,7 @@ fn wait_against_wake() {
 
 #[test]
 fn wake_all_reaches_both() {
-    explore("wake_all_reaches_both", || {
+    model("wait_queue::wake_all_reaches_both", || {
         let word = Arc::new(AtomicU32::new(0));
         let waiters = [0, 1].map(|_| {
             let word = word.clone();
@@ -58,7 +47,7 @@ fn wake_all_reaches_both() {
 
 #[test]
 fn two_waiters_wake_one() {
-    explore("two_waiters_wake_one", || {
+    model("wait_queue::two_waiters_wake_one", || {
         let word = Arc::new(AtomicU32::new(0));
         let waiters = [0, 1].map(|_| {
             let word = word.clone();
@@ -81,7 +70,7 @@ fn two_waiters_wake_one() {
 
 #[test]
 fn timeout_against_wake() {
-    explore("timeout_against_wake", || {
+    model("wait_queue::timeout_against_wake", || {
         let word = Arc::new(AtomicU32::new(0));
         let waiter = {
             let word = word.clone();
@@ -96,7 +85,7 @@ fn timeout_against_wake() {
 
 #[test]
 fn timeout_of_the_first_leaves_the_second() {
-    explore("timeout_of_the_first_leaves_the_second", || {
+    model("wait_queue::timeout_of_the_first_leaves_the_second", || {
         let word = Arc::new(AtomicU32::new(0));
         let hasty = {
             let word = word.clone();
@@ -115,7 +104,7 @@ fn timeout_of_the_first_leaves_the_second() {
 
 #[test]
 fn two_words_in_one_bucket() {
-    explore("two_words_in_one_bucket", || {
+    model("wait_queue::two_words_in_one_bucket", || {
         let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let waiters = [0, 1].map(|i| {
             let words = words.clone();
