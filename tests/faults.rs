@@ -429,6 +429,8 @@ fn no_address_space_for_stacks_is_an_error_of_the_spawn() {
     assert_serves(&runtime);
     set_limit(libc::RLIMIT_AS, address_space() + (300 << 20));
     let spawned = runtime.run(|| {
+        let (client, server) = pair();
+        let server = bine::spawn(move || echo(&server, &mut [0; 64], &mut (0, 0)));
         let mut threads = Vec::with_capacity(100_000);
         let error = loop {
             match thread::Builder::new().spawn(thread::park) {
@@ -439,19 +441,14 @@ fn no_address_space_for_stacks_is_an_error_of_the_spawn() {
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         assert!(error.to_string().contains("stack"), "{error}");
         println!("{} stacks, then: {error}", threads.len());
-        // What runs goes on, and what ends makes room.
-        let (client, server) = pair();
-        let last = threads.pop().expect("there was room for some");
-        last.thread().unpark();
-        last.join().expect("it ends");
-        let server = bine::spawn(move || echo(&server, &mut [0; 64], &mut (0, 0)));
+        // Those that have their stacks go on, and what ends makes room.
         ping(&client, 1).expect("echoed");
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        let ended = threads.into_iter().map(|thread| thread.join().expect("it ends")).count();
+        bine::spawn(|| ()).join().expect("there is room");
         drop(client);
         server.join().expect("no panic").expect("no error");
-        let count = threads.len();
-        threads.iter().for_each(|thread| thread.thread().unpark());
-        threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
-        count
+        ended
     });
     assert!(spawned > 100, "{spawned}");
     assert_eq!(runtime.metrics().alive, 0);
