@@ -64,10 +64,10 @@ const HANDED: u32 = 2;
 /// How many races a woken waiter may lose before it is handed the lock.
 const MAX_LOSSES: u32 = if cfg!(bine_loom) { 1 } else { 4 };
 
-/// Rounds of pauses before the first waiter parks, each twice as long as the one before: for a
-/// holder on another worker that is about to unlock. Where somebody waits already there is no
-/// point in it, and where the holder is parked itself it is not much.
-const SPIN_ROUNDS: u32 = if cfg!(bine_loom) { 0 } else { 5 };
+/// A locker makes rounds of 1, 2, 4 and so on pauses before it parks, below this: for a holder on
+/// another worker that is about to unlock. Where somebody waits already there is no point in it, and
+/// where the holder is parked itself it is not much.
+const PAUSES: u32 = if cfg!(bine_loom) { 1 } else { 32 };
 
 /// The lock without data or poisoning.
 pub(crate) struct RawMutex {
@@ -138,7 +138,7 @@ impl RawMutex {
         let mut losses = 0;
         // WOKEN while this thread is the woken one.
         let mut woken = 0;
-        let mut word = self.spin();
+        let mut word = self.spin(PARKED);
         loop {
             if word & LOCKED == 0 {
                 match self.acquire(word, (word | LOCKED) & !woken) {
@@ -171,8 +171,8 @@ impl RawMutex {
                 Parked::Refused => {}
                 outcome => unreachable!("{outcome:?} from a wait without deadline"),
             }
-            // Relaxed: a guess for the exchanges.
-            word = self.word.load(Ordering::Relaxed);
+            // The queue is no reason for the woken thread not to try: nobody in it comes before.
+            word = self.spin(0);
         }
     }
 
@@ -184,15 +184,18 @@ impl RawMutex {
         wait_queue::park(key, entrance, None, admit, || (), |token| self.abandon(token))
     }
 
-    /// Waits a moment for the lock, and returns the word as it is then.
-    fn spin(&self) -> u32 {
+    /// Waits a moment for the lock, but no longer when one of `unless` is set, and returns the word
+    /// as it is then.
+    fn spin(&self, unless: u32) -> u32 {
         // Relaxed, both: guesses for the exchanges.
         let mut word = self.word.load(Ordering::Relaxed);
-        for round in 0..SPIN_ROUNDS {
-            if word & (LOCKED | PARKED) != LOCKED {
+        let mut pauses = 1;
+        while pauses < PAUSES {
+            if word & (LOCKED | unless) != LOCKED {
                 break;
             }
-            (0..1 << round).for_each(|_| spin_loop());
+            (0..pauses).for_each(|_| spin_loop());
+            pauses *= 2;
             word = self.word.load(Ordering::Relaxed);
         }
         word

@@ -84,7 +84,8 @@ pub(crate) struct WaitList {
     list: UnsafeCell<List<()>>,
     /// Loom does not know that a spinning thread may be left alone, and lets two of them take turns
     /// for ever while the holder of the lock looks on. So in a model a thread comes to the bit by
-    /// way of a mutex that blocks; the word is read and written just the same.
+    /// way of a mutex that blocks; the word is read and written just the same. (Loom's mutex
+    /// orders more than the bit does, so no model can tell whether N1 needs its fence.)
     #[cfg(bine_loom)]
     turn: bine_runtime::primitive::Mutex<()>,
 }
@@ -130,7 +131,7 @@ impl WaitList {
         let mut lost = false;
         loop {
             if let Some(value) = attempt() {
-                if notified {
+                if notified && backlog() > 0 {
                     self.notify_one(&backlog);
                 }
                 return Some(value);
@@ -192,11 +193,8 @@ impl WaitList {
     /// Steps M3 and M4.
     #[inline(never)]
     fn notify_waiter(&self, backlog: impl FnOnce() -> usize) {
-        // Each on its way stands for twice the backlog of the one before. So a burst wakes a few,
-        // who will find more than one piece of work each; yet the more work is left, the less it
-        // matters that one of them is held up by something else on its worker.
         let on_their_way = self.on_their_way();
-        if on_their_way > 0 && backlog() >> on_their_way.min(usize::BITS - 1) == 0 {
+        if on_their_way > 0 && is_enough(on_their_way, backlog) {
             return;
         }
         let unparker = self.lock(0).with(|list| self.take_first(list));
@@ -278,6 +276,16 @@ impl WaitList {
             }
         }
     }
+}
+
+/// Whether `on_their_way`, at least one, need no help with `backlog`.
+///
+/// Each stands for twice the backlog of the one before. So a burst wakes a few, who will find more
+/// than one piece of work each; yet the more work is left, the less it matters that one of them is
+/// held up by something else on its worker. The protocol does not depend on the answer. In models
+/// one is always enough, so that two waiters are all it takes to explore what follows from it.
+fn is_enough(on_their_way: u32, backlog: impl FnOnce() -> usize) -> bool {
+    cfg!(bine_loom) || backlog() >> on_their_way.min(usize::BITS - 1) == 0
 }
 
 /// The right to touch the list.
