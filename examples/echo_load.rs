@@ -80,7 +80,9 @@ fn load(options: &Options) -> io::Result<()> {
     let (mut failed, mut first_error) = (0, None);
     for connection in connections {
         match connection.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))) {
-            Ok(spans) => spans.into_iter().for_each(|span| latencies.saturating_record(span.into())),
+            Ok(spans) => {
+                spans.into_iter().for_each(|span| latencies.saturating_record(span.into()))
+            }
             Err(error) => {
                 failed += 1;
                 first_error.get_or_insert(error);
@@ -92,7 +94,10 @@ fn load(options: &Options) -> io::Result<()> {
         None => Ok(()),
         Some(error) => Err(io::Error::new(
             error.kind(),
-            format!("{failed} of {} connections failed, the first with: {error}", options.connections),
+            format!(
+                "{failed} of {} connections failed, the first with: {error}",
+                options.connections
+            ),
         )),
     }
 }
@@ -161,8 +166,7 @@ fn show_progress(options: &Options, progress: &Progress) -> Duration {
     let tick = Duration::from_millis(100);
     let all = options.connections as usize;
     let style = |template| ProgressStyle::with_template(template).expect("a valid template");
-    let bar = ProgressBar::new(all as u64)
-        .with_style(style("connecting [{bar:30}] {pos}/{len}"));
+    let bar = ProgressBar::new(all as u64).with_style(style("connecting [{bar:30}] {pos}/{len}"));
     while progress.connected.load(Ordering::Relaxed) < all {
         bar.set_position(progress.connected.load(Ordering::Relaxed) as u64);
         thread::sleep(tick);

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use bine_runtime::primitive::cell::UnsafeCell;
-use bine_runtime::protocol::{Idle, Left};
+use bine_runtime::protocol::{Idle, Woken};
 use loom::model::Builder;
 use loom::thread::{self, Thread};
 
@@ -161,7 +161,7 @@ impl Workers {
 
     /// `Shared::wake_worker`.
     pub fn wake_worker(&self, worker: usize) {
-        if self.idle.claim(worker) {
+        if self.idle.summon(worker) {
             self.unpark(worker);
         }
     }
@@ -203,7 +203,7 @@ impl Workers {
         while self.idle.is_asleep(worker) {
             thread::park();
         }
-        self.idle.wake_up(worker) == Left::Claimed
+        self.idle.wake_up(worker) == Woken::Claimed
     }
 
     /// The loop of `search::run`, until it has found something for the worker to run: what `take`

@@ -8,7 +8,7 @@
 use bine_loom_tests::{Queue, Workers, assert_nobody_searches, bounded_model, model};
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::Ordering;
-use bine_runtime::protocol::Left;
+use bine_runtime::protocol::Woken;
 use loom::thread;
 
 /// A submission from outside, as `spawn_on` makes it.
@@ -173,7 +173,7 @@ fn a_worker_that_outruns_its_claimer() {
             workers.start_asleep(0, move || {
                 let workers = this;
                 // The timer is due at once.
-                let searching = workers.idle.wake_up(0) == Left::Claimed;
+                let searching = workers.idle.wake_up(0) == Woken::Claimed;
                 if workers.injector.pop().is_none() {
                     find(&workers, 0, searching);
                 } else {
@@ -193,36 +193,39 @@ fn a_worker_that_outruns_its_claimer() {
     });
 }
 
-/// A worker's timer runs out while it is claimed: either it leaves by itself and is not counted, or
-/// it is claimed, once, and is.
+/// A worker's timer runs out while it is claimed by one and summoned by another: it wakes up by
+/// itself, or by one of them, and is counted as a searcher if it was claimed.
 #[test]
-fn a_claim_against_a_timer() {
-    model("idle::a_claim_against_a_timer", || {
+fn a_claim_and_a_summons_against_a_timer() {
+    model("idle::a_claim_and_a_summons_against_a_timer", || {
         let workers = Arc::new(Workers::new(2));
         let worker = {
             let workers = workers.clone();
             thread::spawn(move || {
                 workers.enter(0, thread::current());
                 workers.idle.fall_asleep(0, false);
-                let claimed = workers.idle.wake_up(0) == Left::Claimed;
-                workers.stop_searching(claimed);
-                claimed
+                let woken = workers.idle.wake_up(0);
+                workers.stop_searching(woken == Woken::Claimed);
+                woken
             })
         };
         let other = {
             let workers = workers.clone();
             thread::spawn(move || workers.idle.submit())
         };
-        let targeted = workers.idle.claim(0);
-        let any = other.join().unwrap();
-        let claimed = worker.join().unwrap();
-        assert!(!(targeted && any.is_some()), "claimed once");
-        assert_eq!(claimed, targeted || any.is_some());
+        let summoned = workers.idle.summon(0);
+        let claimed = other.join().unwrap().is_some();
+        assert!(!(summoned && claimed), "one of them takes it out");
+        match worker.join().unwrap() {
+            Woken::ByItself => assert!(!summoned && !claimed),
+            Woken::Claimed => assert!(claimed),
+            Woken::Summoned => assert!(summoned),
+        }
         assert_nobody_searches(&workers.idle, 2);
     });
 }
 
-/// `Runtime::drop`: the flag is set and each worker is claimed. Every worker ends.
+/// `Shared::stop`: the flag is set and each worker is summoned. Every worker ends.
 #[test]
 fn the_stop_flag_against_workers_that_fall_asleep() {
     model("idle::the_stop_flag_against_workers_that_fall_asleep", || {

@@ -9,19 +9,19 @@
 //! ```text
 //!   submitter                              worker that found nothing
 //!   ---------                              -------------------------
-//!   push the work                          set the own bit in `asleep`
+//!   push the work                          become ASLEEP
 //!   fence(SeqCst)                 (A)      leave `searching`
 //!   searching > 0 ? done                   fence(SeqCst)                  (B)
-//!   clear a bit of `asleep`;               look at every queue once more
-//!   whoever cleared it enters              found something ? clear the own bit, go on
-//!   `searching` for that worker            sleep until the own bit is clear
-//!   and unparks it
+//!   claim a worker that is ASLEEP;         look at every queue once more
+//!   whoever claims it enters               found something ? become AWAKE, go on
+//!   `searching` for it and                 sleep while ASLEEP
+//!   unparks it
 //! ```
 //!
 //! # Why no wake-up is lost
 //!
 //! The two fences are totally ordered. If (A) comes first, the worker's last look, after (B), sees
-//! the work. If (B) comes first, the submitter, after (A), sees the bit and that this worker has
+//! the work. If (B) comes first, the submitter, after (A), sees it ASLEEP and that this worker has
 //! left `searching`, and so wakes it, or sees another searcher. A searcher that is relied upon
 //! either makes that last look itself, or finds work and ends its search: if it was the last
 //! searcher it then calls [`Idle::submit`] in its turn, so the work that nobody was woken for gets
@@ -30,36 +30,57 @@
 //! A searcher whose last look finds something searches on ([`Idle::stay_awake`]): whatever else was
 //! pushed while it was counted relies on it as well.
 //!
-//! A bit is cleared by exactly one thread (the RMW tells which). Where a waker clears it, the
-//! worker wakes up as a searcher whom the waker counts; where the worker does (its timer ran out),
-//! it is not counted. The worker may be awake, and end its search, before its waker has counted it:
-//! `searching` is then too low, for that moment, and may be below zero. It is never too high, and
-//! too low a count wakes a worker too many at worst.
+//! # Claims
+//!
+//! Exactly one thread takes a worker out of ASLEEP (the exchange tells which). Where the worker
+//! does it (its timer ran out), it wakes up as what it was, no searcher. A waker that has put work
+//! where every worker looks *claims* it: the worker wakes up as a searcher. A waker that has put
+//! something into its inbox *summons* it: it wakes up as no searcher, so it need not wake a
+//! successor when it finds its work, and nobody relies on it.
+//!
+//! The waker counts a searcher *after* it has claimed it. The worker may be awake, and end its
+//! search, before: `searching` is then too low, for that moment, and may be below zero. It is
+//! never too high, and too low a count wakes a worker too many at worst.
 //!
 //! The pattern is the one of Go's scheduler (`runtime/proc.go`, "Worker thread parking/unparking")
 //! and of rayon's sleep module.
 
 use crate::primitive::atomic::{AtomicIsize, AtomicU64, Ordering, fence};
 
-/// The sets; see the module's documentation.
+// A worker's state is two bits in a word of 32 workers, 00 while it is AWAKE.
+
+/// The worker sleeps or is about to.
+const ASLEEP: u64 = 0b01;
+/// It was claimed, and wakes up as a searcher.
+const CLAIMED: u64 = 0b10;
+/// It was summoned to its inbox.
+const SUMMONED: u64 = 0b11;
+
+const BITS: usize = 2;
+const WORKERS_IN_WORD: usize = u64::BITS as usize / BITS;
+/// The low bit of every state.
+const LOW_BITS: u64 = 0x5555_5555_5555_5555;
+
+/// The workers' states; see the module's documentation.
 #[derive(Debug)]
 pub struct Idle {
     /// How many workers search, among them those that were claimed and are waking up. May be
     /// negative for a moment, see above.
     searching: AtomicIsize,
-    /// One bit for each worker: set while it is asleep or about to be.
-    asleep: Box<[AtomicU64]>,
+    states: Box<[AtomicU64]>,
     workers: usize,
 }
 
-/// How a worker left the set of sleepers.
+/// How a worker woke up.
 #[must_use]
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub enum Left {
+pub enum Woken {
     /// By itself; it is not counted as a searcher.
     ByItself,
-    /// A waker has claimed it, or is about to unpark it; it is counted as a searcher.
+    /// It was claimed, and is counted as a searcher. It is unparked soon, if it was not yet.
     Claimed,
+    /// It was summoned; it is not counted as a searcher. It is unparked soon, if it was not yet.
+    Summoned,
 }
 
 impl Idle {
@@ -67,7 +88,7 @@ impl Idle {
     pub fn new(workers: usize) -> Self {
         Self {
             searching: AtomicIsize::new(0),
-            asleep: (0..workers.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            states: (0..workers.div_ceil(WORKERS_IN_WORD)).map(|_| AtomicU64::new(0)).collect(),
             workers,
         }
     }
@@ -79,7 +100,6 @@ impl Idle {
     pub fn submit(&self) -> Option<usize> {
         // (A), pairs with (B) in `fall_asleep`.
         fence(Ordering::SeqCst);
-        // Relaxed, here and in `claim_any`: the fence orders these loads.
         if self.searchers() > 0 {
             return None;
         }
@@ -90,32 +110,40 @@ impl Idle {
     #[must_use = "the worker that is returned has been claimed and must be unparked"]
     #[inline]
     pub fn claim_any(&self) -> Option<usize> {
-        for (index, word) in self.asleep.iter().enumerate() {
-            let mut bits = word.load(Ordering::Relaxed);
-            while bits != 0 {
-                let worker = index * 64 + bits.trailing_zeros() as usize;
-                if self.clear_bit(worker) {
-                    self.enter_search();
-                    return Some(worker);
+        for (index, word) in self.states.iter().enumerate() {
+            // Relaxed: the caller has a fence.
+            let mut states = word.load(Ordering::Relaxed);
+            // ASLEEP is the one state whose low bit is set and whose high bit is not.
+            while let sleepers @ 1.. = states & LOW_BITS & !(states >> 1) {
+                let worker = index * WORKERS_IN_WORD + sleepers.trailing_zeros() as usize / BITS;
+                match self.take_out(worker, states, CLAIMED) {
+                    Ok(()) => {
+                        self.enter_search();
+                        return Some(worker);
+                    }
+                    Err(now) => states = now,
                 }
-                bits &= bits - 1;
             }
         }
         None
     }
 
-    /// Claims one worker, after something was put where only that worker looks. True if the
-    /// caller must unpark it.
-    #[must_use = "a worker that was claimed must be unparked"]
+    /// Summons one worker, after something was put into its inbox. True if the caller must unpark
+    /// it.
+    #[must_use = "a worker that was summoned must be unparked"]
     #[inline]
-    pub fn claim(&self, worker: usize) -> bool {
+    pub fn summon(&self, worker: usize) -> bool {
         // (A), pairs with (B) in `fall_asleep`.
         fence(Ordering::SeqCst);
-        if !self.is_asleep(worker) || !self.clear_bit(worker) {
-            return false;
+        // Relaxed: the fence orders it.
+        let mut states = self.states[worker / WORKERS_IN_WORD].load(Ordering::Relaxed);
+        while state_in(states, worker) == ASLEEP {
+            match self.take_out(worker, states, SUMMONED) {
+                Ok(()) => return true,
+                Err(now) => states = now,
+            }
         }
-        self.enter_search();
-        true
+        false
     }
 
     /// A running worker asks to search; false if enough others do.
@@ -138,35 +166,43 @@ impl Idle {
         self.searching.fetch_sub(1, Ordering::Release) <= 1
     }
 
-    /// Enters the set of sleepers. The caller must look at every queue once more before it sleeps.
+    /// Becomes ASLEEP. The caller must look at every queue once more before it sleeps.
     pub fn fall_asleep(&self, worker: usize, was_searching: bool) {
-        // Release pairs with the Acquire of the `clear_bit` that claims the worker: the claimer must
+        // Release pairs with the Acquire of the `take_out` that wakes the worker: the waker must
         // see which OS thread it is. The rest is ordered by the fence below.
-        self.asleep[worker / 64].fetch_or(1 << (worker % 64), Ordering::Release);
+        let bits = ASLEEP << shift(worker);
+        self.states[worker / WORKERS_IN_WORD].fetch_or(bits, Ordering::Release);
         if was_searching {
             self.searching.fetch_sub(1, Ordering::Relaxed);
         }
-        // (B), pairs with (A) in `submit` and `claim`.
+        // (B), pairs with (A) in `submit` and `summon`.
         fence(Ordering::SeqCst);
     }
 
-    /// Whether nobody has claimed the worker since it fell asleep.
+    /// Whether nobody has claimed or summoned the worker since it fell asleep.
     #[inline]
     pub fn is_asleep(&self, worker: usize) -> bool {
-        // Acquire pairs with the Release of the `clear_bit` that claimed the worker.
-        self.asleep[worker / 64].load(Ordering::Acquire) & (1 << (worker % 64)) != 0
+        // Acquire pairs with the Release of the `take_out` that woke the worker.
+        state_in(self.states[worker / WORKERS_IN_WORD].load(Ordering::Acquire), worker) == ASLEEP
     }
 
-    /// The worker leaves the set of sleepers.
-    pub fn wake_up(&self, worker: usize) -> Left {
-        if self.clear_bit(worker) { Left::ByItself } else { Left::Claimed }
+    /// Becomes AWAKE.
+    pub fn wake_up(&self, worker: usize) -> Woken {
+        // Acquire: as in `is_asleep`. Relaxed for what is stored: nobody acts upon AWAKE.
+        let before = self.states[worker / WORKERS_IN_WORD]
+            .fetch_and(!(0b11 << shift(worker)), Ordering::Acquire);
+        match state_in(before, worker) {
+            CLAIMED => Woken::Claimed,
+            SUMMONED => Woken::Summoned,
+            _ => Woken::ByItself,
+        }
     }
 
     /// The last look has found something, so the worker does not sleep. True if it is a searcher.
     pub fn stay_awake(&self, worker: usize, was_searching: bool) -> bool {
         match self.wake_up(worker) {
-            Left::Claimed => true,
-            Left::ByItself => {
+            Woken::Claimed => true,
+            Woken::ByItself | Woken::Summoned => {
                 if was_searching {
                     self.enter_search();
                 }
@@ -177,7 +213,8 @@ impl Idle {
 
     /// How many workers are asleep now, for the metrics.
     pub fn sleepers(&self) -> usize {
-        self.asleep.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        let asleep = |states: u64| (states & LOW_BITS & !(states >> 1)).count_ones() as usize;
+        self.states.iter().map(|word| asleep(word.load(Ordering::Relaxed))).sum()
     }
 
     fn searchers(&self) -> isize {
@@ -190,13 +227,24 @@ impl Idle {
         self.searching.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// True if this call cleared the bit.
-    fn clear_bit(&self, worker: usize) -> bool {
-        let bit = 1 << (worker % 64);
-        // Release pairs with the Acquire of `is_asleep`, Acquire with the Release of
+    /// Takes a worker out of ASLEEP, in which `states` has it. On failure the states as they are.
+    #[inline]
+    fn take_out(&self, worker: usize, states: u64, into: u64) -> Result<(), u64> {
+        let next = states & !(0b11 << shift(worker)) | into << shift(worker);
+        // Release pairs with the Acquire of `is_asleep` and `wake_up`, Acquire with the Release of
         // `fall_asleep`. Work is published by the queues.
-        self.asleep[worker / 64].fetch_and(!bit, Ordering::AcqRel) & bit != 0
+        self.states[worker / WORKERS_IN_WORD]
+            .compare_exchange(states, next, Ordering::AcqRel, Ordering::Relaxed)
+            .map(drop)
     }
+}
+
+const fn shift(worker: usize) -> usize {
+    worker % WORKERS_IN_WORD * BITS
+}
+
+const fn state_in(states: u64, worker: usize) -> u64 {
+    states >> shift(worker) & 0b11
 }
 
 #[cfg(all(test, not(bine_loom)))]
@@ -212,32 +260,22 @@ mod tests {
         assert_eq!(idle.sleepers(), 2);
         assert_eq!(idle.submit(), Some(3));
         assert_eq!(idle.submit(), None, "one searches already");
-        assert_eq!(idle.wake_up(3), Left::Claimed);
+        assert_eq!(idle.wake_up(3), Woken::Claimed);
         assert!(idle.end_search());
         assert_eq!(idle.submit(), Some(70));
     }
 
     #[test]
-    fn a_searcher_whose_last_look_finds_something_searches_on() {
-        let idle = Idle::new(4);
-        assert!(idle.begin_search());
-        idle.fall_asleep(1, true);
-        assert!(idle.stay_awake(1, true));
-        assert_eq!((idle.searchers(), idle.sleepers()), (1, 0));
-        idle.fall_asleep(2, false);
-        assert!(!idle.stay_awake(2, false));
-        assert!(idle.end_search());
-    }
-
-    #[test]
-    fn a_targeted_claim_takes_that_worker_only() {
+    fn a_summons_takes_that_worker_only_and_makes_no_searcher() {
         let idle = Idle::new(4);
         idle.fall_asleep(1, false);
         idle.fall_asleep(2, false);
-        assert!(!idle.claim(0));
-        assert!(idle.claim(2));
-        assert!(!idle.claim(2));
-        assert_eq!(idle.wake_up(1), Left::ByItself);
+        assert!(!idle.summon(0));
+        assert!(idle.summon(2));
+        assert!(!idle.summon(2));
+        assert_eq!(idle.submit(), Some(1), "nobody searches");
+        assert_eq!(idle.wake_up(2), Woken::Summoned);
+        assert_eq!(idle.wake_up(1), Woken::Claimed);
     }
 
     #[test]
@@ -248,5 +286,16 @@ mod tests {
         assert!(!idle.end_search());
         assert!(idle.end_search());
         assert!(Idle::new(1).begin_search());
+    }
+
+    #[test]
+    fn every_worker_of_a_full_word_sleeps_and_wakes() {
+        let idle = Idle::new(33);
+        (0..33).for_each(|worker| idle.fall_asleep(worker, false));
+        assert_eq!(idle.sleepers(), 33);
+        assert!((0..33).all(|worker| idle.claim_any() == Some(worker)));
+        assert_eq!(idle.claim_any(), None);
+        assert!((0..33).all(|worker| idle.wake_up(worker) == Woken::Claimed));
+        assert!(!idle.is_asleep(0));
     }
 }

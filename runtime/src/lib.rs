@@ -56,7 +56,7 @@ pub use self::{
 #[doc(hidden)]
 pub mod protocol {
     pub use crate::completion::{Completed, Completion};
-    pub use crate::idle::{Idle, Left};
+    pub use crate::idle::{Idle, Woken};
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::timer::{NEVER, Timers};
     pub use crate::token::{Commit, Token, Unpark};

@@ -125,6 +125,7 @@ fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remot
         inbox: Inbox::new(),
         timers: Timers::new(clock::now()),
         thread: OnceLock::new(),
+        woken_by_peer: AtomicBool::new(false),
         haunted: AtomicBool::new(false),
         counters: Counters::default(),
     })

@@ -1,13 +1,13 @@
 //! A worker's root loop: run what is its own, else search everywhere, else sleep.
 
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{ptr, thread};
 
-use std::ptr::NonNull;
-
 use crossbeam_deque::{Steal, Stealer};
 
-use crate::idle::Left;
+use crate::idle::Woken;
 use crate::task::Task;
 use crate::timer::NEVER;
 use crate::wait::WakeBatch;
@@ -135,16 +135,56 @@ fn steal(core: &Core, random: &mut u32, last_round: bool) -> Option<NonNull<Task
     None
 }
 
-/// Sleeps until the worker is claimed or its first timer is due. True if it wakes as a searcher.
+/// How long a worker spins before it sleeps, if it spins.
+const SPIN_NANOS: u64 = 20_000;
+/// A wait that a peer ended sooner than this was worth spinning for.
+const SHORT_WAIT_NANOS: u64 = 60_000;
+
+/// Sleeps until the worker is claimed, summoned, or its first timer is due. True if it wakes as a
+/// searcher.
+///
+/// Two threads that are pinned to two workers and answer each other at once would cost two wake-ups
+/// of OS threads a round, tens of microseconds. So a worker whose last wait was short, and ended by
+/// a peer and not by the poller or a timer, spins for a moment first. A waker need not know: it
+/// finds a worker asleep whose OS thread is not.
 fn sleep(core: &Core, searching: bool) -> bool {
     let (shared, index) = (core.shared(), core.index);
     shared.idle.fall_asleep(index, searching);
     if shared.has_work_for(index) || shared.is_stopping() {
         return shared.idle.stay_awake(index, searching);
     }
+    let started = clock::now();
+    let spun = core.spins() && spin(core, started);
+    if !spun {
+        sleep_deeply(core);
+    }
+    let woken = shared.idle.wake_up(index);
+    let short = woken != Woken::ByItself
+        && shared.remotes[index].woken_by_peer.load(Ordering::Relaxed)
+        && clock::now() - started < SHORT_WAIT_NANOS;
+    core.set_spins(short);
+    woken == Woken::Claimed
+}
+
+/// True if somebody woke the worker meanwhile.
+fn spin(core: &Core, started: u64) -> bool {
+    let until = started.saturating_add(SPIN_NANOS).min(core.next_timer());
+    while clock::now() < until {
+        for _ in 0..16 {
+            if !core.shared().idle.is_asleep(core.index) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+    false
+}
+
+fn sleep_deeply(core: &Core) {
+    let (shared, index) = (core.shared(), core.index);
     shared.count_sleep(index);
     while shared.idle.is_asleep(index) {
-        match shared.remotes[index].timers.next() {
+        match core.next_timer() {
             NEVER => thread::park(),
             next => match next.checked_sub(clock::now()) {
                 None | Some(0) => break,
@@ -152,7 +192,6 @@ fn sleep(core: &Core, searching: bool) -> bool {
             },
         }
     }
-    shared.idle.wake_up(index) == Left::Claimed
 }
 
 /// At the end: threads that never ran go to the injector, where the runtime's owner finds them.

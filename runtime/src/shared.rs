@@ -5,7 +5,7 @@ use std::panic::{self, Location};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use std::{io, process, thread};
+use std::{io, process, ptr, thread};
 
 use bine_arch::stack::Permit;
 use crossbeam_deque::{Injector, Steal, Stealer};
@@ -27,6 +27,8 @@ pub(crate) struct Remote {
     pub(crate) timers: Timers<TaskRef>,
     /// Set before the worker first sleeps.
     pub(crate) thread: OnceLock<thread::Thread>,
+    /// The last to wake it was another worker.
+    pub(crate) woken_by_peer: AtomicBool,
     /// The OS thread stays for ever, since abandoned green threads have it as their home.
     pub(crate) haunted: AtomicBool,
     pub(crate) counters: Counters,
@@ -144,12 +146,15 @@ impl Shared {
 
     /// Wakes that worker if it sleeps, after its inbox was filled.
     pub(crate) fn wake_worker(&self, worker: usize) {
-        if self.idle.claim(worker) {
+        if self.idle.summon(worker) {
             self.unpark(worker);
         }
     }
 
     fn unpark(&self, worker: usize) {
+        let by_peer = worker::core().is_some_and(|core| ptr::from_ref(core.shared()) == self);
+        // Relaxed: a hint.
+        self.remotes[worker].woken_by_peer.store(by_peer, Ordering::Relaxed);
         let thread = self.remotes[worker].thread.get();
         thread.expect("a worker that sleeps has said which thread it is").unpark();
     }

@@ -102,6 +102,8 @@ pub(crate) struct Core {
     stopping: Cell<bool>,
     /// The kernel refused a stack's guard page: wait before the next try.
     pub(crate) out_of_stacks: Cell<bool>,
+    /// Spin before the next sleep; see `search`.
+    spins: Cell<bool>,
 }
 
 thread_local! {
@@ -157,6 +159,7 @@ impl Core {
             residents: Cell::new(0),
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),
+            spins: Cell::new(false),
         }
     }
 
@@ -173,6 +176,14 @@ impl Core {
 
     pub(crate) fn residents(&self) -> usize {
         self.residents.get()
+    }
+
+    pub(crate) fn spins(&self) -> bool {
+        self.spins.get()
+    }
+
+    pub(crate) fn set_spins(&self, spins: bool) {
+        self.spins.set(spins);
     }
 
     pub(crate) fn set_stopping(&self) {
@@ -525,9 +536,16 @@ impl Core {
 
     // ---- timers ----
 
+    /// When this worker's first timer is due, or [`NEVER`].
+    #[inline]
+    pub(crate) fn next_timer(&self) -> u64 {
+        self.shared().remotes[self.index].timers.next()
+    }
+
     /// Wakes the threads whose timers on this worker are due.
+    #[inline]
     pub(crate) fn fire_own_timers(&self) {
-        if self.shared().remotes[self.index].timers.next() != NEVER {
+        if self.next_timer() != NEVER {
             self.fire_timers(self.index, clock::now());
         }
     }

@@ -576,35 +576,6 @@ fn a_green_thread_may_drop_its_own_runtime() {
 }
 
 #[test]
-fn a_hundred_thousand_parked_threads() {
-    const COUNT: usize = 100_000;
-    let runtime = Builder::new().workers(2).build().unwrap();
-    let lines = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-    let before = lines();
-    let (mappings, woken) = runtime.run(move || {
-        let parked = Arc::new(AtomicUsize::new(0));
-        let threads: Vec<_> = (0..COUNT)
-            .map(|_| {
-                let parked = Arc::clone(&parked);
-                bine_runtime::spawn(move || {
-                    parked.fetch_add(1, Ordering::Relaxed);
-                    thread::park();
-                })
-            })
-            .collect();
-        while parked.load(Ordering::Relaxed) < COUNT {
-            thread::yield_now();
-        }
-        let mappings = lines();
-        threads.iter().for_each(|thread| thread.thread().unpark());
-        let woken = threads.into_iter().filter_map(|thread| thread.join().ok()).count();
-        (mappings, woken)
-    });
-    assert_eq!(woken, COUNT);
-    println!("{before} mappings before, {mappings} with {COUNT} parked threads");
-}
-
-#[test]
 fn bad_settings_are_errors() {
     let error = Builder::new().workers(0).build().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
