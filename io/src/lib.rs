@@ -17,6 +17,10 @@
 
 #[cfg(not(bine_loom))]
 mod fork;
+#[cfg(bine_loom)]
+pub mod gate;
+#[cfg(not(bine_loom))]
+mod gate;
 #[cfg(not(bine_loom))]
 pub mod net;
 #[cfg(not(bine_loom))]

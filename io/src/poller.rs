@@ -15,6 +15,7 @@
 use std::error::Error;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::{fmt, io, thread};
 
 use bine_runtime::driver::{self, Driver};
@@ -22,12 +23,16 @@ use bine_runtime::primitive::Mutex;
 use bine_runtime::wait::WakeBatch;
 
 use crate::fork;
+use crate::gate::Gate;
 use crate::readiness::{Direction, Ready};
 use crate::slot::{Slab, Slot, Token};
 use crate::sys::{self, Events, SignalsBlocked};
 
 /// Events that the thread takes at once.
 const BATCH: usize = 1024;
+/// How long the thread naps while a worker has work. Bounds how late an event is seen when no
+/// worker runs out of work.
+const NAP: Duration = Duration::from_micros(250);
 /// Events that a worker takes at once, on its own stack.
 const WORKER_BATCH: usize = 64;
 /// Both directions, hang-up of the peer's half, urgent data (at which reads stop short, so it must
@@ -44,6 +49,9 @@ static STARTING: Mutex<()> = Mutex::new(());
 pub(crate) struct Poller {
     epoll: OwnedFd,
     slab: Slab,
+    gate: Gate,
+    /// The poller thread, once it runs.
+    thread: OnceLock<thread::Thread>,
 }
 
 /// An error with what was tried when it came.
@@ -96,7 +104,12 @@ fn start() -> io::Result<&'static Poller> {
         builder.spawn(|| POLLER.wait().run())
     };
     spawned.map_err(tried("starting the poller thread"))?;
-    let poller = POLLER.get_or_init(|| Poller { epoll, slab: Slab::new() });
+    let poller = POLLER.get_or_init(|| Poller {
+        epoll,
+        slab: Slab::new(),
+        gate: Gate::new(),
+        thread: OnceLock::new(),
+    });
     driver::install(poller);
     Ok(poller)
 }
@@ -141,6 +154,8 @@ impl Poller {
     fn run(&self) {
         // A process without its poller would hang for ever; there is no way to carry on.
         let _abort = AbortOnUnwind;
+        let known = self.thread.set(thread::current());
+        debug_assert!(known.is_ok(), "there is one poller thread");
         let mut events = Box::new(Events::<BATCH>::new());
         let mut wake = WakeBatch::new();
         loop {
@@ -148,7 +163,10 @@ impl Poller {
                 Ok(batch) => self.apply(batch, &mut wake),
                 Err(error) => panic!("the poller's epoll instance is unusable: {error}"),
             }
-            wake.flush();
+            if wake.flush() == 0 && self.gate.close(|| !driver::any_worker_awake()) {
+                thread::park_timeout(NAP);
+                self.gate.open();
+            }
         }
     }
 
@@ -175,6 +193,14 @@ impl Driver for Poller {
         let Ok(batch) = events.wait(self.epoll.as_raw_fd(), false) else { return 0 };
         self.apply(batch, wake);
         batch.len()
+    }
+
+    fn worker_sleeps(&self) {
+        if self.gate.worker_sleeps()
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! that is about to sleep asks the installed driver for events that are ready already.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::wait::WakeBatch;
 
@@ -14,6 +15,47 @@ pub trait Driver: Sync {
     /// Takes the events that are ready now, adds every waiter they wake to `wake`, and returns how
     /// many events it took. Must not block and must not park: it runs on a worker's own stack.
     fn poll(&self, wake: &mut WakeBatch) -> usize;
+
+    /// A worker has found nothing to do and is about to sleep; [`any_worker_awake`] does not
+    /// count it any more. From now on somebody else must wait for events.
+    fn worker_sleeps(&self);
+}
+
+/// How many workers there are, in all runtimes of the process.
+static WORKERS: AtomicUsize = AtomicUsize::new(0);
+/// How many of them sleep or are about to.
+static SLEEPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there are workers in the process that neither sleep nor are about to. For a driver that
+/// stores something first, and has a SeqCst fence in between, which pairs with one that it puts at
+/// the start of [`Driver::worker_sleeps`]: the last worker to fall asleep sees what was stored, or
+/// is seen here.
+pub fn any_worker_awake() -> bool {
+    SLEEPERS.load(Ordering::Relaxed) < WORKERS.load(Ordering::Relaxed)
+}
+
+/// A worker starts.
+pub(crate) fn worker_starts() {
+    WORKERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// It ends.
+pub(crate) fn worker_ends() {
+    WORKERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// A worker is about to sleep.
+pub(crate) fn worker_sleeps() {
+    // Relaxed: ordered by the driver's fence.
+    SLEEPERS.fetch_add(1, Ordering::Relaxed);
+    if let Some(driver) = DRIVER.get() {
+        driver.worker_sleeps();
+    }
+}
+
+/// It has woken up.
+pub(crate) fn worker_wakes() {
+    SLEEPERS.fetch_sub(1, Ordering::Relaxed);
 }
 
 static DRIVER: OnceLock<&'static dyn Driver> = OnceLock::new();

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{env, fmt, io, panic, thread};
 
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
@@ -125,6 +125,7 @@ fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remot
         inbox: Inbox::new(),
         timers: Timers::new(clock::now()),
         thread: OnceLock::new(),
+        residents: AtomicUsize::new(0),
         woken_by_peer: AtomicBool::new(false),
         haunted: AtomicBool::new(false),
         counters: Counters::default(),

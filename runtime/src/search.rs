@@ -33,6 +33,7 @@ impl Drop for AbortOnUnwind {
 pub(crate) fn run(core: &Core) {
     let _abort = AbortOnUnwind;
     Core::enter(ptr::from_ref(core));
+    driver::worker_starts();
     let mut random = fast_random(core.index);
     let mut searching = false;
     while !core.shared().is_stopping() {
@@ -52,6 +53,7 @@ pub(crate) fn run(core: &Core) {
     core.set_stopping();
     stop_searching(core, &mut searching);
     hand_back_fresh(core);
+    driver::worker_ends();
     Core::enter(ptr::null());
 }
 
@@ -156,7 +158,9 @@ fn sleep(core: &Core, searching: bool) -> bool {
     let started = clock::now();
     let spun = core.spins() && spin(core, started);
     if !spun {
+        driver::worker_sleeps();
         sleep_deeply(core);
+        driver::worker_wakes();
     }
     let woken = shared.idle.wake_up(index);
     let short = woken != Woken::ByItself
@@ -194,12 +198,14 @@ fn sleep_deeply(core: &Core) {
     }
 }
 
-/// At the end: threads that never ran go to the injector, where the runtime's owner finds them.
+/// At the end: threads that never ran go to the injector, where the last worker out finds them.
 fn hand_back_fresh(core: &Core) {
     while let Some(fresh) = core.fresh.pop() {
         core.shared().injector.push(fresh);
     }
-    while let Some(Runnable(task)) = core.ready.pop() {
+    let rest =
+        || core.ready.pop().or_else(|| core.local.pop().and_then(NonNull::new).map(Runnable));
+    while let Some(Runnable(task)) = rest() {
         // SAFETY: the run reference is ours.
         if !unsafe { task.as_ref() }.started.get() {
             core.shared().injector.push(Runnable(task));

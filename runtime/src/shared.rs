@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::idle::Idle;
-use crate::queue::Inbox;
+use crate::queue::{Inbox, LocalQueue};
 use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
 use crate::timer::Timers;
 use crate::wait::{self, Unparker};
@@ -27,6 +27,8 @@ pub(crate) struct Remote {
     pub(crate) timers: Timers<TaskRef>,
     /// Set before the worker first sleeps.
     pub(crate) thread: OnceLock<thread::Thread>,
+    /// How many threads have started there, have not ended and can run nowhere else. A hint.
+    pub(crate) residents: AtomicUsize,
     /// The last to wake it was another worker.
     pub(crate) woken_by_peer: AtomicBool,
     /// The OS thread stays for ever, since abandoned green threads have it as their home.
@@ -132,23 +134,21 @@ impl Shared {
         }
     }
 
-    /// Wakes up to `count` workers, whether one searches or not.
-    pub(crate) fn wake_many(&self, count: usize) {
+    /// Wakes up to `count` workers, whether one searches or not. How many.
+    pub(crate) fn wake_many(&self, count: usize) -> usize {
         // Pairs with the fence in `Idle::fall_asleep`, as the one in `Idle::submit`.
         fence(Ordering::SeqCst);
-        for _ in 0..count.min(self.remotes.len()) {
-            match self.idle.claim_any() {
-                Some(worker) => self.unpark(worker),
-                None => break,
-            }
-        }
+        let claims = (0..count).map_while(|_| self.idle.claim_any());
+        claims.map(|worker| self.unpark(worker)).count()
     }
 
-    /// Wakes that worker if it sleeps, after its inbox was filled.
-    pub(crate) fn wake_worker(&self, worker: usize) {
-        if self.idle.summon(worker) {
+    /// Wakes that worker if it sleeps, after its inbox was filled. True if it slept.
+    pub(crate) fn wake_worker(&self, worker: usize) -> bool {
+        let sleeps = self.idle.summon(worker);
+        if sleeps {
             self.unpark(worker);
         }
+        sleeps
     }
 
     fn unpark(&self, worker: usize) {
@@ -160,8 +160,8 @@ impl Shared {
     }
 
     pub(crate) fn push_to_inbox(&self, worker: usize, task: NonNull<Task>) {
-        // SAFETY: the caller took the thread out of PARKED, so its run reference is the caller's
-        // and it is in no queue.
+        // SAFETY: the caller made the thread or took it out of PARKED, so its run reference is the
+        // caller's and it is in no queue.
         if unsafe { self.remotes[worker].inbox.push(task.as_ptr()) } {
             self.wake_worker(worker);
         }
@@ -326,18 +326,17 @@ impl Shared {
     fn abandon_unstarted(&self) {
         loop {
             match self.injector.steal() {
-                Steal::Success(Runnable(task)) => {
-                    // SAFETY: the workers have left, so what is queued is ours, with its run
-                    // reference.
-                    unsafe {
-                        if !task.as_ref().started.get() {
-                            TaskRef::from_owned(task).abandon();
-                        }
-                    }
-                }
+                // SAFETY: the workers have left, so what is queued is ours, with its run reference.
+                Steal::Success(Runnable(task)) => unsafe { abandon_if_unstarted(task) },
                 Steal::Empty => break,
                 Steal::Retry => {}
             }
+        }
+        let placed = LocalQueue::new();
+        self.remotes.iter().for_each(|remote| remote.inbox.drain_into(&placed));
+        while let Some(task) = placed.pop().and_then(NonNull::new) {
+            // SAFETY: as above.
+            unsafe { abandon_if_unstarted(task) };
         }
     }
 
@@ -350,6 +349,18 @@ impl Shared {
             if this.as_ref().cells() == 0 {
                 drop(Box::from_raw(this.as_ptr()));
             }
+        }
+    }
+}
+
+/// # Safety
+///
+/// The caller owns the run reference of a thread that no worker will run any more.
+unsafe fn abandon_if_unstarted(task: NonNull<Task>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !task.as_ref().started.get() {
+            TaskRef::from_owned(task).abandon();
         }
     }
 }

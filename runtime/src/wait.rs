@@ -176,26 +176,32 @@ mod on_threads {
             self.threads.push(unparker);
         }
 
-        /// Wakes all that were added.
-        pub fn flush(&mut self) {
+        /// Wakes all that were added. How many OS threads had to be woken for that: workers, and
+        /// those that wait themselves.
+        pub fn flush(&mut self) -> usize {
             let threads = std::mem::take(&mut self.threads);
+            let mut woken = 0;
             for thread in &threads {
                 match &thread.0 {
                     Target::Green(task) => self.queue(task),
-                    Target::Os(parker) => parker.unpark(),
+                    Target::Os(parker) => {
+                        parker.unpark();
+                        woken += 1;
+                    }
                 }
             }
             // `threads` still keeps every runtime that is named here.
             for (shared, worker) in self.workers.drain(..) {
                 // SAFETY: see above.
-                unsafe { shared.as_ref() }.wake_worker(worker);
+                woken += usize::from(unsafe { shared.as_ref() }.wake_worker(worker));
             }
             for (shared, count) in self.stealable.drain(..) {
                 // SAFETY: see above.
-                unsafe { shared.as_ref() }.wake_many(count);
+                woken += unsafe { shared.as_ref() }.wake_many(count);
             }
             self.threads = threads;
             self.threads.clear();
+            woken
         }
 
         /// Queues a thread without waking a worker for it.
@@ -208,8 +214,11 @@ mod on_threads {
             let here = worker::core().filter(|core| core.shared == task.shared);
             // Relaxed: acquired with the token.
             match (task.home.load(Ordering::Relaxed), here) {
-                (ANYWHERE, _) => {
-                    shared.injector.push(Runnable(task.as_ptr()));
+                (ANYWHERE, here) => {
+                    match here {
+                        Some(core) => core.ready.push(Runnable(task.as_ptr())),
+                        None => shared.injector.push(Runnable(task.as_ptr())),
+                    }
                     self.count_stealable(task.shared);
                 }
                 (home, Some(core)) if home as usize == core.index => {

@@ -26,7 +26,7 @@
 //! | `local` | runnable threads whose home is this worker | this worker, without atomics |
 //! | `ready` | runnable threads without a home (migrating runtimes), FIFO | thieves too |
 //! | `fresh` | threads that have not run, LIFO; thieves take the oldest | thieves too |
-//! | `inbox` | threads whose home is this worker, woken by others | pushed by all |
+//! | `inbox` | threads whose home is this worker, woken by others; fresh ones placed here | pushed by all |
 //! | the injector | threads without a home, from threads that are not workers | all workers |
 //!
 //! Fresh threads are last-in-first-out because a tree of threads then runs depth first, with as
@@ -60,6 +60,9 @@ const MAINTENANCE_INTERVAL: u32 = 64;
 const RUN_NEXT_LIMIT: u32 = 16;
 /// Operations that may succeed without waiting before a thread yields.
 const OPERATION_BUDGET: u32 = 128;
+/// With no more residents than this a worker keeps its fresh threads; with more than this beyond
+/// what a sleeping peer has, it places them there.
+const RESIDENTS_TO_KEEP: usize = 8;
 /// Thread ids that a worker takes from the process-wide counter at a time.
 const ID_BLOCK: u64 = 256;
 
@@ -98,6 +101,8 @@ pub(crate) struct Core {
     ids: Cell<(u64, u64)>,
     /// Threads that have started, have not ended and can run nowhere else.
     residents: Cell<usize>,
+    /// Which peer was last asked whether it has fewer.
+    next_peer: Cell<usize>,
     /// The runtime shuts down: switch to the root context and stay there.
     stopping: Cell<bool>,
     /// The kernel refused a stack's guard page: wait before the next try.
@@ -157,6 +162,7 @@ impl Core {
             stacks: UnsafeCell::new(stacks),
             ids: Cell::new((0, 0)),
             residents: Cell::new(0),
+            next_peer: Cell::new(index),
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),
             spins: Cell::new(false),
@@ -354,7 +360,7 @@ impl Core {
         if self.is_resident(task) {
             // Relaxed: published by the commit of the thread's first park.
             task.home.store(self.index as u32, Ordering::Relaxed);
-            self.residents.set(self.residents.get() + 1);
+            self.set_residents(self.residents.get() + 1);
         }
     }
 
@@ -507,11 +513,42 @@ impl Core {
         }
     }
 
-    /// Queues a thread that has not run, for this worker or a thief.
+    /// Queues a thread that has not run: for this worker or a thief, or for a peer that sleeps and
+    /// has fewer threads that cannot move.
     #[inline]
     pub(crate) fn push_fresh(&self, task: NonNull<Task>) {
+        if self.residents.get() > RESIDENTS_TO_KEEP
+            && let Some(peer) = self.lighter_peer()
+        {
+            return self.shared().push_to_inbox(peer, task);
+        }
         self.fresh.push(Runnable(task));
         self.shared().wake_for_work();
+    }
+
+    /// A peer, a different one each time, if it sleeps and has clearly fewer residents. A thread stays
+    /// where it first runs, so a worker that accepts connections, say, would keep all whose handlers
+    /// it starts before a peer has woken up to steal them.
+    #[inline(never)]
+    fn lighter_peer(&self) -> Option<usize> {
+        let shared = self.shared();
+        let mut peer = (self.next_peer.get() + 1) % shared.remotes.len();
+        if peer == self.index {
+            peer = (peer + 1) % shared.remotes.len();
+        }
+        self.next_peer.set(peer);
+        if !shared.idle.is_asleep(peer) {
+            return None;
+        }
+        // Relaxed: a hint.
+        let theirs = shared.remotes[peer].residents.load(Ordering::Relaxed);
+        (theirs + theirs / 4 + RESIDENTS_TO_KEEP < self.residents.get()).then_some(peer)
+    }
+
+    fn set_residents(&self, residents: usize) {
+        self.residents.set(residents);
+        // Relaxed: a hint for the peers.
+        self.shared().remotes[self.index].residents.store(residents, Ordering::Relaxed);
     }
 
     /// Queues a thread that the caller took out of PARKED.
@@ -623,7 +660,7 @@ fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack
     };
     // SAFETY: as above.
     if core.is_resident(unsafe { task.as_ref() }) {
-        core.residents.set(core.residents.get() - 1);
+        core.set_residents(core.residents.get() - 1);
     }
     let (Some(stack), Some(permit)) = (stack, permit) else {
         unreachable!("a thread that has run has a stack, and a permit for it");

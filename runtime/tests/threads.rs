@@ -371,6 +371,40 @@ fn a_pinned_thread_never_moves_in_migrating_mode() {
     });
 }
 
+/// A worker that is crowded with threads that cannot move places fresh ones on a peer that sleeps,
+/// and does not keep them until the peer has woken up to steal them.
+#[test]
+fn pinned_threads_spread_over_sleeping_workers() {
+    let runtime = Arc::new(Builder::new().workers(2).build().unwrap());
+    let handle = Arc::clone(&runtime);
+    let stayed = runtime.run(move || {
+        let homes = Arc::new(Mutex::new(Vec::new()));
+        let threads: Vec<_> = (1..=100)
+            .map(|n| {
+                while handle.metrics().sleeping_workers == 0 {
+                    thread::yield_now();
+                }
+                let inside = Arc::clone(&homes);
+                let thread = bine_runtime::spawn(move || {
+                    inside.lock().unwrap().push(std::thread::current().id());
+                    thread::park();
+                });
+                while homes.lock().unwrap().len() < n {
+                    thread::yield_now();
+                }
+                thread
+            })
+            .collect();
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let here = std::thread::current().id();
+        let homes = homes.lock().unwrap();
+        homes.iter().filter(|&&home| home == here).count()
+    });
+    // Under load a peer may also have woken up in time to steal them all.
+    assert!(stayed <= 80, "{stayed} of 100 stayed with the worker that spawned them");
+}
+
 /// A destructor that blocks while its thread unwinds comes back to its OS thread, and std's panic
 /// count is right everywhere afterwards.
 #[test]
