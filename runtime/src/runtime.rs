@@ -62,6 +62,12 @@ impl Builder {
     /// Lets green threads that have run move to other workers, so that every runnable one can be
     /// stolen.
     ///
+    /// A promise, so it takes the word:
+    ///
+    /// ```compile_fail,E0133
+    /// let builder = bine_runtime::Builder::new().migrate();
+    /// ```
+    ///
     /// # Safety
     ///
     /// No green thread of this runtime keeps a reference into its OS thread's thread-local storage

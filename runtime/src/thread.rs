@@ -195,6 +195,18 @@ pub fn available_parallelism() -> io::Result<NonZeroUsize> {
 /// assert_eq!(thread.join().unwrap(), "done");
 /// ```
 ///
+/// What it captures must be `Send`, and must not borrow from the caller:
+///
+/// ```compile_fail,E0277
+/// let counted_here = std::rc::Rc::new(1);
+/// bine_runtime::spawn(move || drop(counted_here));
+/// ```
+///
+/// ```compile_fail,E0373
+/// let text = String::from("mine");
+/// bine_runtime::spawn(|| println!("{text}"));
+/// ```
+///
 /// # Panics
 ///
 /// If the thread cannot be made, as `std::thread::spawn`. [`Builder::spawn`] returns the error.
