@@ -8,12 +8,18 @@ use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::resolve;
 use crate::readiness::{Attempt, Direction};
 use crate::source::{Limit, Source, stream, whole};
 use crate::sys;
+
+/// How many connections may wait to be accepted; the system lowers it to `net.core.somaxconn`. std
+/// asks for 128. Beyond the limit Linux drops the last packet of the handshake, after which the
+/// client takes itself for connected and may never be answered: seen with 10,000 clients that
+/// connected at once.
+const BACKLOG: libc::c_int = libc::SOMAXCONN;
 
 /// A TCP connection: the mirror of [`std::net::TcpStream`].
 ///
@@ -394,6 +400,7 @@ impl TcpListener {
             sys::out_of_line(|| {
                 let inner = net::TcpListener::bind(addr)?;
                 inner.set_nonblocking(true)?;
+                SockRef::from(&inner).listen(BACKLOG)?;
                 Ok(inner)
             })
         })?;
