@@ -25,7 +25,6 @@ pub unsafe trait Node: Sized {
 pub struct LocalQueue<N> {
     head: Cell<*mut N>,
     tail: Cell<*mut N>,
-    len: Cell<usize>,
 }
 
 impl<N: Node> Default for LocalQueue<N> {
@@ -37,17 +36,7 @@ impl<N: Node> Default for LocalQueue<N> {
 impl<N: Node> LocalQueue<N> {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self {
-            head: Cell::new(ptr::null_mut()),
-            tail: Cell::new(ptr::null_mut()),
-            len: Cell::new(0),
-        }
-    }
-
-    /// How many nodes are queued.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len.get()
+        Self { head: Cell::new(ptr::null_mut()), tail: Cell::new(ptr::null_mut()) }
     }
 
     /// Whether no node is queued.
@@ -73,7 +62,6 @@ impl<N: Node> LocalQueue<N> {
             // SAFETY: `tail` is queued, hence valid until it is popped.
             unsafe { &*tail }.link().store(node, Ordering::Relaxed);
         }
-        self.len.set(self.len.get() + 1);
     }
 
     /// Takes the node at the front.
@@ -89,7 +77,6 @@ impl<N: Node> LocalQueue<N> {
         if next.is_null() {
             self.tail.set(ptr::null_mut());
         }
-        self.len.set(self.len.get() - 1);
         Some(head)
     }
 }
@@ -182,6 +169,16 @@ mod tests {
         }
     }
 
+    fn len(queue: &LocalQueue<Number>) -> usize {
+        let (mut node, mut count) = (queue.head.get(), 0);
+        while !node.is_null() {
+            // SAFETY: the nodes of the chain are queued, hence valid.
+            node = unsafe { &*node }.1.load(Ordering::Relaxed);
+            count += 1;
+        }
+        count
+    }
+
     fn number(n: u32) -> *mut Number {
         Box::into_raw(Box::new(Number(n, AtomicPtr::new(ptr::null_mut()))))
     }
@@ -202,10 +199,10 @@ mod tests {
             // SAFETY: fresh nodes.
             unsafe { queue.push(number(n)) };
         }
-        assert_eq!(queue.len(), 5);
+        assert_eq!(len(&queue), 5);
         assert_eq!(take(&queue), [0, 1, 2, 3, 4]);
         assert!(queue.is_empty());
-        assert_eq!(queue.len.get(), 0);
+        assert_eq!(len(&queue), 0);
     }
 
     #[test]

@@ -34,6 +34,8 @@
 //! 4th pick looks at inbox and timers, every 8th at `fresh` or `ready` first, every 64th at the
 //! injector and the *oldest* fresh thread.
 
+mod life;
+
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
@@ -48,7 +50,6 @@ use crate::shared::Shared;
 use crate::task::{ANYWHERE, Task, TaskRef};
 use crate::timer::NEVER;
 use crate::token::{Commit, Unpark};
-use crate::wait::Unparker;
 
 /// Picks between two looks at the inbox and the timers.
 const ARRIVALS_INTERVAL: u32 = 4;
@@ -341,7 +342,7 @@ impl Core {
                 // SAFETY: the stack is fresh and as large as its class says; `entry` never returns.
                 unsafe {
                     *this.context.get() =
-                        context::prepare(stack.top(), entry, task.as_ptr() as usize);
+                        context::prepare(stack.top(), life::entry, task.as_ptr() as usize);
                     *this.stack.get() = Some(stack);
                 }
                 self.mark_started(this);
@@ -614,101 +615,5 @@ impl Core {
         } else {
             self.shared().push_to_inbox(home as usize, task);
         }
-    }
-}
-
-/// The first frame of every green thread's stack. One stack runs many threads: when one ends and
-/// the next is a fresh one for a stack of the same size, it runs here at once.
-unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
-    // SAFETY: whoever switches passes its worker, and `prepare` was given the task.
-    unsafe { (*(core as *const Core)).after_switch() };
-    let mut task = NonNull::new(task as *mut Task).expect("prepare was given a task");
-    loop {
-        // SAFETY: the thread was just made current on its own stack, runs once, and its run
-        // reference is ours.
-        let joiner = unsafe {
-            Task::run(task);
-            current_worker().shared().count_end(current_worker().index);
-            Task::complete(task)
-        };
-        // The thread may have moved: ask for the worker anew.
-        let core = current_worker();
-        let (stack, permit) = release(core, task, joiner);
-        match core.pick() {
-            Some(next) if core.can_adopt(next, &stack) => {
-                core.adopt(next, stack, permit);
-                task = next;
-            }
-            next => leave_for_good(core, stack, permit, next),
-        }
-    }
-}
-
-/// The worker that runs the calling green thread.
-fn current_worker<'a>() -> &'a Core {
-    core().expect("a green thread runs on a worker")
-}
-
-/// Frees what a thread held that has ended, wakes its joiner, and returns its stack and the permit
-/// for it.
-#[inline(never)]
-fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack, Permit) {
-    // SAFETY: the thread has ended on this OS thread, which owns its state and its run reference.
-    let (stack, permit) = unsafe {
-        let this = task.as_ref();
-        ((*this.stack.get()).take(), (*this.permit.get()).take())
-    };
-    // SAFETY: as above.
-    if core.is_resident(unsafe { task.as_ref() }) {
-        core.set_residents(core.residents.get() - 1);
-    }
-    let (Some(stack), Some(permit)) = (stack, permit) else {
-        unreachable!("a thread that has run has a stack, and a permit for it");
-    };
-    if let Some(joiner) = joiner {
-        joiner.unpark();
-    }
-    core.current.set(ptr::null_mut());
-    // SAFETY: the run reference is ours.
-    drop(unsafe { TaskRef::from_owned(task) });
-    (stack, permit)
-}
-
-/// Does not return: the stack that runs is given back by whoever runs next.
-fn leave_for_good(core: &Core, stack: Stack, permit: Permit, next: Option<NonNull<Task>>) -> ! {
-    let context = match next.and_then(|next| core.enter_task(next)) {
-        Some(context) => context,
-        None => core.root(),
-    };
-    // SAFETY: this OS thread alone touches `left`. `context` is the root's or was just taken out of
-    // a run queue; the stack that runs holds nothing that is still needed.
-    unsafe {
-        *core.left.get() = Left::Ended(stack, permit);
-        context::switch_final(context, ptr::from_ref(core) as usize)
-    }
-}
-
-impl Core {
-    /// Whether `task` has not run and can run on `stack`, on which another one has just ended.
-    fn can_adopt(&self, task: NonNull<Task>, stack: &Stack) -> bool {
-        // SAFETY: the run reference is ours, and so is the thread's state.
-        unsafe {
-            let this = task.as_ref();
-            !this.started.get() && (*this.permit.get()).as_ref().is_some_and(|p| p.fits(stack))
-        }
-    }
-
-    /// Makes `task` the current one, on the stack that runs, which changes from the permit of the
-    /// thread that has ended to this one's.
-    fn adopt(&self, task: NonNull<Task>, stack: Stack, permit: Permit) {
-        // SAFETY: as above; this OS thread alone touches its cache.
-        unsafe {
-            let this = task.as_ref();
-            *this.stack.get() = Some(stack);
-            (*self.stacks.get()).release(permit);
-            self.mark_started(this);
-        }
-        self.current.set(task.as_ptr());
-        self.budget.set(OPERATION_BUDGET);
     }
 }
