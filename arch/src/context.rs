@@ -35,8 +35,7 @@
 //! 4. unwinding (a backtrace, gdb, a panic's search for a handler) that reaches the first frame
 //!    ends there: the caller's address is marked undefined in its unwind table, and frame pointer
 //!    chains end in zero;
-//! 5. `prepare` writes to the top-most bytes of the stack only, all of them in one cache line if
-//!    the top is aligned to one.
+//! 5. `prepare` writes to the top-most 48 bytes of the stack only.
 
 #![allow(unsafe_code)]
 
@@ -80,6 +79,15 @@ impl Context {
     }
 }
 
+/// The memory of a stack that is given to [`prepare`]: all from `limit` up to `top`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The lowest usable address.
+    pub limit: NonNull<u8>,
+    /// One past the highest usable byte; 16-aligned.
+    pub top: NonNull<u8>,
+}
+
 /// The function that a prepared stack starts with.
 ///
 /// `arg` is what the first switch to the stack passed, `data` what [`prepare`] was given. It never
@@ -92,16 +100,18 @@ pub type Entry = unsafe extern "C" fn(arg: usize, data: usize) -> !;
 ///
 /// # Safety
 ///
-/// - `top` is the 16-aligned end (one past the highest byte) of writable memory that nothing else
-///   uses, until `entry` has left it for good.
-/// - There is room below `top` for whatever `entry` calls; the frame itself takes less than 64
-///   bytes.
+/// - `stack` is writable memory that nothing else uses until `entry` has left it for good, and its
+///   top is 16-aligned.
+/// - It has room for whatever `entry` calls; the frame itself takes at most 48 bytes. What lies
+///   below its limit is a guard, or whoever continues the context knows that it is not reached.
 /// - `entry` and `data` belong together: whoever continues the context upholds what `entry` asks
 ///   for.
 #[inline]
 #[must_use]
-pub unsafe fn prepare(top: NonNull<u8>, entry: Entry, data: usize) -> Context {
+pub unsafe fn prepare(stack: Bounds, entry: Entry, data: usize) -> Context {
+    let Bounds { limit, top } = stack;
     debug_assert!(top.addr().get().is_multiple_of(16), "the top of a stack must be 16-aligned");
+    debug_assert!(limit < top, "a stack's limit lies below its top");
     // SAFETY: the caller's promise is the backend's condition.
     unsafe { backend::prepare(top, entry, data) }
 }

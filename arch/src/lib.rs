@@ -32,7 +32,7 @@
 //! // SAFETY: the stack is fresh, large enough, and lives until its last switch is over; each
 //! // context is continued once after each time that it was saved.
 //! unsafe {
-//!     (*pair).green = context::prepare(stack.top(), add_one, pair as usize);
+//!     (*pair).green = context::prepare(stack.bounds(), add_one, pair as usize);
 //!     assert_eq!(context::switch(&raw mut (*pair).main, (*pair).green, 41), 42);
 //!     assert_eq!(context::switch(&raw mut (*pair).main, (*pair).green, 1), 2);
 //! }

@@ -65,7 +65,7 @@
 //!
 //! If stacks were a power of two apart, the hot ends of all of them would compete for the same few
 //! sets of the first-level cache and of the TLB. Slots are therefore an odd number of pages apart
-//! (the class and the guard page), and the top of a stack lies up to 15 cache lines below the end
+//! (the class and the guard page), and the top of a stack lies up to 16 cache lines below the end
 //! of its slot, neighbours differing by one line (cache colouring; Bonwick, "The Slab Allocator",
 //! 1994, has the idea for kernel objects).
 //!
@@ -84,10 +84,14 @@
 //! - *Stacks bound at spawn*: what the permits avoid, see above.
 //! - *Growing stacks by copying them*: Rust values have addresses.
 
+#![allow(unsafe_code)]
+
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+
+use crate::context::Bounds;
 
 mod cache;
 mod class;
@@ -135,7 +139,7 @@ impl Permit {
         Ok(Self(class))
     }
 
-    /// The usable size of the stacks of this permit, in bytes, up to 15 cache lines of which are
+    /// The usable size of the stacks of this permit, in bytes, up to 16 cache lines of which are
     /// not used (see [`Stack::size`]).
     #[must_use]
     pub fn stack_size(&self) -> usize {
@@ -162,6 +166,17 @@ impl fmt::Debug for Permit {
     }
 }
 
+/// Writes whose stack it is, for the report of an overflow, given the `data` of
+/// [`Stack::set_owner`]. Called in a signal handler: no allocation, no locks, little stack.
+pub type Describe = unsafe fn(data: *const (), message: &mut dyn fmt::Write) -> fmt::Result;
+
+/// What lies above the top of each stack. Memory that was never written reads as nobody's.
+#[derive(Clone, Copy)]
+struct Owner {
+    describe: Option<Describe>,
+    data: *const (),
+}
+
 /// A stack: memory that nothing else uses, with a guard page below it.
 ///
 /// Dropping it gives it back to the depot of the process; [`StackCache::put`] gives it to a cache,
@@ -179,7 +194,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The end of the stack: one past its highest usable byte, 64-aligned.
+    /// The end of the stack: one past its highest usable byte, 16-aligned.
     #[inline]
     #[must_use]
     pub fn top(&self) -> NonNull<u8> {
@@ -193,8 +208,37 @@ impl Stack {
         self.slot.limit()
     }
 
+    /// What [`prepare`](crate::context::prepare) wants to know.
+    #[inline]
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds { limit: self.limit(), top: self.top() }
+    }
+
+    /// Says whose stack this is: `describe(data, ..)` writes it into the report of an overflow. It
+    /// stays so until the next call of this or of [`clear_owner`](Self::clear_owner).
+    ///
+    /// # Safety
+    ///
+    /// As long as it stays so, `describe` may be called with `data` on any thread that overflows
+    /// this stack.
+    #[inline]
+    pub unsafe fn set_owner(&self, describe: Describe, data: *const ()) {
+        let owner = Owner { describe: Some(describe), data };
+        // SAFETY: the words belong to the stack, which `self` owns; they lie above its top, where
+        // no frame is.
+        unsafe { self.slot.owner(self.class).write(owner) };
+    }
+
+    /// Says that nobody uses this stack.
+    #[inline]
+    pub fn clear_owner(&self) {
+        // SAFETY: as above.
+        unsafe { self.slot.owner(self.class).write(Owner { describe: None, data: ptr::null() }) };
+    }
+
     /// The usable bytes, from [`limit`](Self::limit) to [`top`](Self::top): the size of the class
-    /// less up to 15 cache lines, by which the tops of neighbouring stacks differ.
+    /// less up to 16 cache lines, by which the tops of neighbouring stacks differ.
     #[inline]
     #[must_use]
     pub fn size(&self) -> usize {

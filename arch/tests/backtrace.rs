@@ -35,7 +35,7 @@ fn a_backtrace_ends_at_the_first_frame() {
     let sides = &raw mut sides;
     // SAFETY: the stack is fresh and stays until `capture` has ended.
     let text = unsafe {
-        let inside = context::prepare(stack.top(), capture, sides as usize);
+        let inside = context::prepare(stack.bounds(), capture, sides as usize);
         context::switch(&raw mut (*sides).outside, inside, 0);
         (*sides).backtrace.take().unwrap().to_string()
     };

@@ -342,7 +342,7 @@ impl Core {
                 // SAFETY: the stack is fresh and as large as its class says; `entry` never returns.
                 unsafe {
                     *this.context.get() =
-                        context::prepare(stack.top(), life::entry, task.as_ptr() as usize);
+                        context::prepare(stack.bounds(), life::entry, task.as_ptr() as usize);
                     *this.stack.get() = Some(stack);
                 }
                 self.mark_started(this);

@@ -68,7 +68,7 @@ impl StackCache {
         }
     }
 
-    /// Reserves a stack of at least `size` bytes (to within the 15 cache lines of [`Stack::size`]).
+    /// Reserves a stack of at least `size` bytes (to within the 16 cache lines of [`Stack::size`]).
     ///
     /// # Errors
     ///

@@ -3,10 +3,10 @@
 //! ```text
 //!    slot                                            next slot
 //!    |                                               |
-//!    +-------+-------------------------------+-------+-------+---
-//!    | guard | usable                        | colour| guard |
-//!    +-------+-------------------------------+-------+-------+---
-//!            ^ limit                         ^ top
+//!    +-------+-----------------------+-------+-------+-------+---
+//!    | guard | usable                | owner | colour| guard |
+//!    +-------+-----------------------+-------+-------+-------+---
+//!            ^ limit                 ^ top
 //! ```
 
 #![allow(unsafe_code)]
@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use super::Owner;
 use super::class::{SizeClass, page_size};
 
 /// Neighbouring tops differ by this many bytes: a cache line.
@@ -22,6 +23,11 @@ const COLOUR_STEP: usize = 64;
 /// How many colours there are; a power of two. More would spread further, and push more frames out
 /// of the top page.
 const COLOURS: usize = 16;
+
+/// The room above the top for the words that say whose stack it is: in the top's cache line, which
+/// the first frame touches anyway.
+const OWNER_SIZE: usize = 16;
+const _: () = assert!(size_of::<Owner>() <= OWNER_SIZE && OWNER_SIZE.is_multiple_of(16));
 
 /// The lowest address of a slot. Copying it is harmless; who owns the memory is said by where it is
 /// kept.
@@ -43,9 +49,15 @@ impl Slot {
         // Consecutive slots are an odd number of pages apart: their page numbers run through all
         // colours.
         let colour = (self.0.addr().get() / page_size()) % COLOURS * COLOUR_STEP;
-        // SAFETY: the slot is `stride` bytes, of one mapping; the colour is less than the usable
-        // part.
-        unsafe { self.0.add(class.stride() - colour) }
+        // SAFETY: the slot is `stride` bytes, of one mapping; the colour and the owner's words are
+        // less than the usable part.
+        unsafe { self.0.add(class.stride() - colour - OWNER_SIZE) }
+    }
+
+    /// Where the two words lie that say whose stack this is.
+    #[inline]
+    pub(super) fn owner(self, class: SizeClass) -> NonNull<Owner> {
+        self.top(class).cast()
     }
 
     #[inline]

@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::ptr::{self, NonNull};
 use std::time::Instant;
 
-use bine_arch::context::{self, Context};
+use bine_arch::context::{self, Bounds, Context};
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, Stack, StackCache};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, ScopedCoroutine};
@@ -66,28 +66,29 @@ struct Sides {
 /// # Safety
 ///
 /// As for [`context::prepare`].
-unsafe fn on_top(top: NonNull<u8>, entry: context::Entry, used: usize) -> *mut Sides {
+unsafe fn on_top(stack: Bounds, entry: context::Entry, used: usize) -> *mut Sides {
     // SAFETY: the caller's stack is fresh; 64 bytes below its top hold the sides and keep the
     // alignment.
     unsafe {
-        let top = top.sub(64);
+        let top = stack.top.sub(64);
         let sides = top.cast::<Sides>();
         sides.write(Sides { outside: Context::null(), inside: Context::null(), used });
-        (*sides.as_ptr()).inside = context::prepare(top, entry, sides.as_ptr() as usize);
+        (*sides.as_ptr()).inside =
+            context::prepare(Bounds { top, ..stack }, entry, sides.as_ptr() as usize);
         sides.as_ptr()
     }
 }
 
 impl Sides {
-    /// Something that runs `entry` on the stack below `top`.
+    /// Something that runs `entry` on `stack`.
     ///
     /// # Safety
     ///
     /// As for [`context::prepare`]; the result outlives the stack's last switch.
-    unsafe fn new(top: NonNull<u8>, entry: context::Entry, used: usize) -> Box<Self> {
+    unsafe fn new(stack: Bounds, entry: context::Entry, used: usize) -> Box<Self> {
         let mut sides = Box::new(Self { outside: Context::null(), inside: Context::null(), used });
         // SAFETY: the caller's promise; the box does not move.
-        sides.inside = unsafe { context::prepare(top, entry, (&raw mut *sides) as usize) };
+        sides.inside = unsafe { context::prepare(stack, entry, (&raw mut *sides) as usize) };
         sides
     }
 }
@@ -119,7 +120,7 @@ fn pair_contenders() -> Vec<Contender> {
 fn pair_inline() -> impl FnMut() -> f64 {
     let stack = leaked_stack();
     // SAFETY: the stack is fresh, and the closure owns it and the sides.
-    let mut sides = unsafe { Sides::new(stack.top(), echo, 0) };
+    let mut sides = unsafe { Sides::new(stack.bounds(), echo, 0) };
     move || {
         let (_, sides) = (&stack, &raw mut *sides);
         nanoseconds_each(PAIRS, || {
@@ -186,7 +187,7 @@ unsafe fn prepare_naked(top: NonNull<u8>, data: usize) -> Context {
 fn pair_naked() -> impl FnMut() -> f64 {
     let stack = leaked_stack();
     // SAFETY: the stack is fresh; its first frame is replaced before it runs.
-    let mut sides = unsafe { Sides::new(stack.top(), echo, 0) };
+    let mut sides = unsafe { Sides::new(stack.bounds(), echo, 0) };
     // SAFETY: as above.
     sides.inside = unsafe { prepare_naked(stack.top(), (&raw mut *sides) as usize) };
     move || {
@@ -228,21 +229,23 @@ unsafe extern "C" fn end_at_once(arg: usize, data: usize) -> ! {
     unsafe { context::switch_final((*(data as *mut Sides)).outside, arg) }
 }
 
-/// One life of a green thread on the stack below `top`.
+/// One life of a green thread on `stack`.
 #[inline(always)]
-fn live(top: NonNull<u8>, n: usize) {
+fn live(stack: Bounds, n: usize) {
     let mut sides = Sides { outside: Context::null(), inside: Context::null(), used: 0 };
     let sides = &raw mut sides;
     // SAFETY: nothing runs on the stack, and `end_at_once` is back before `sides` is gone.
     unsafe {
-        (*sides).inside = context::prepare(top, end_at_once, sides as usize);
+        (*sides).inside = context::prepare(stack, end_at_once, sides as usize);
         black_box(context::switch(&raw mut (*sides).outside, (*sides).inside, n));
     }
 }
 
 fn create_on_one_stack() -> impl FnMut() -> f64 {
     let stack = leaked_stack();
-    move || nanoseconds_each(STARTS, || (0..STARTS).for_each(|n| live(black_box(stack.top()), n)))
+    move || {
+        nanoseconds_each(STARTS, || (0..STARTS).for_each(|n| live(black_box(stack.bounds()), n)))
+    }
 }
 
 fn create_with_cache() -> impl FnMut() -> f64 {
@@ -252,7 +255,7 @@ fn create_with_cache() -> impl FnMut() -> f64 {
             for n in 0..STARTS {
                 let permit = cache.reserve(DEFAULT_STACK_SIZE).expect("there is a stack");
                 let stack = cache.take(&permit).expect("there is a stack");
-                live(stack.top(), n);
+                live(stack.bounds(), n);
                 cache.put(stack);
                 cache.release(permit);
             }
@@ -276,8 +279,9 @@ fn create_corosensei() -> impl FnMut() -> f64 {
     }
 }
 
+const KIB: usize = 1024;
+
 fn turn_contenders(used: usize) -> Vec<Contender> {
-    const KIB: usize = 1024;
     vec![
         ("bine: 260 KiB apart, 16 colours", Box::new(turns_on_bine(used))),
         ("256 KiB apart, one colour", Box::new(turns_on(256 * KIB, 0, used))),
@@ -334,7 +338,8 @@ fn turns_on_bine(used: usize) -> impl FnMut() -> f64 {
         })
         .collect();
     // SAFETY: fresh stacks, which the closure keeps.
-    let start = |(stack, _): &(Stack, Permit)| unsafe { on_top(stack.top(), echo_and_use, used) };
+    let start =
+        |(stack, _): &(Stack, Permit)| unsafe { on_top(stack.bounds(), echo_and_use, used) };
     let sides: Vec<_> = held.iter().map(start).collect();
     move || {
         let _ = &held;
@@ -356,7 +361,8 @@ fn turns_on(stride: usize, colour: usize, used: usize) -> impl FnMut() -> f64 {
         // than a page.
         unsafe {
             let top = base.cast::<u8>().add((index + 1) * stride - index % 16 * colour);
-            on_top(NonNull::new_unchecked(top), echo_and_use, used)
+            let top = NonNull::new_unchecked(top);
+            on_top(Bounds { limit: top.sub(64 * KIB), top }, echo_and_use, used)
         }
     };
     let sides: Vec<_> = (0..STACKS).map(start).collect();
