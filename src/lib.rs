@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub use bine_arch::coroutine;
 pub use bine_io::{net, signal};
 pub use bine_macros::{main, test};
 pub use bine_runtime::{run, spawn, thread};

@@ -45,4 +45,5 @@
 
 mod backend;
 pub mod context;
+pub mod coroutine;
 pub mod stack;

@@ -88,8 +88,9 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use crate::context::Bounds;
 
@@ -172,9 +173,34 @@ pub type Describe = unsafe fn(data: *const (), message: &mut dyn fmt::Write) -> 
 
 /// What lies above the top of each stack. Memory that was never written reads as nobody's.
 #[derive(Clone, Copy)]
-struct Owner {
+#[repr(C)]
+pub(crate) struct Owner {
     describe: Option<Describe>,
     data: *const (),
+}
+
+impl Owner {
+    /// See [`Stack::set_owner`].
+    ///
+    /// # Safety
+    ///
+    /// As there; and `top` is the top of a stack that the caller owns.
+    #[inline]
+    pub(crate) unsafe fn set(top: NonNull<u8>, describe: Describe, data: *const ()) {
+        // SAFETY: the words above the top belong to the stack, and no frame is there.
+        unsafe { top.cast::<Self>().write(Self { describe: Some(describe), data }) };
+    }
+
+    /// See [`Stack::clear_owner`].
+    ///
+    /// # Safety
+    ///
+    /// `top` is the top of a stack that the caller owns.
+    #[inline]
+    pub(crate) unsafe fn clear(top: NonNull<u8>) {
+        // SAFETY: as above. Without the first word the second has no meaning.
+        unsafe { (&raw mut (*top.cast::<Self>().as_ptr()).describe).write(None) };
+    }
 }
 
 /// A stack: memory that nothing else uses, with a guard page below it.
@@ -224,17 +250,15 @@ impl Stack {
     /// this stack.
     #[inline]
     pub unsafe fn set_owner(&self, describe: Describe, data: *const ()) {
-        let owner = Owner { describe: Some(describe), data };
-        // SAFETY: the words belong to the stack, which `self` owns; they lie above its top, where
-        // no frame is.
-        unsafe { self.slot.owner(self.class).write(owner) };
+        // SAFETY: the top of a stack, which `self` owns.
+        unsafe { Owner::set(self.top(), describe, data) };
     }
 
     /// Says that nobody uses this stack.
     #[inline]
     pub fn clear_owner(&self) {
         // SAFETY: as above.
-        unsafe { self.slot.owner(self.class).write(Owner { describe: None, data: ptr::null() }) };
+        unsafe { Owner::clear(self.top()) };
     }
 
     /// The usable bytes, from [`limit`](Self::limit) to [`top`](Self::top): the size of the class
@@ -258,6 +282,33 @@ impl Stack {
     #[must_use]
     pub fn class(&self) -> usize {
         self.class.bytes()
+    }
+
+    /// The permit that it was taken on, which the caller has forgotten.
+    #[inline]
+    pub(crate) fn permit(&self) -> Permit {
+        Permit(self.class)
+    }
+
+    /// The stack as one word, for [`unpack`](Self::unpack): a stack is page-aligned, which leaves the
+    /// lowest bits for its class.
+    #[inline]
+    pub(crate) fn pack(self) -> NonNull<u8> {
+        const { assert!(class::COUNT < 4096, "a class fits into the offset within a page") };
+        let class = self.class.index();
+        self.into_slot().guard_page().map_addr(|base| base | class)
+    }
+
+    /// # Safety
+    ///
+    /// The word comes from [`pack`](Self::pack), and is used once.
+    #[inline]
+    pub(crate) unsafe fn unpack(word: NonNull<u8>) -> Self {
+        let class = SizeClass::at(word.addr().get() % 4096);
+        // SAFETY: the base of a slot is page-aligned, and not zero.
+        let base = word.map_addr(|word| unsafe { NonZeroUsize::new_unchecked(word.get() & !4095) });
+        // SAFETY: the caller's promise.
+        Self { slot: unsafe { Slot::from_base(base) }, class }
     }
 
     fn into_slot(self) -> Slot {

@@ -53,7 +53,8 @@ impl SizeClass {
     /// The bytes of a slot above its guard page: whole pages.
     #[inline]
     pub(super) fn usable(self) -> usize {
-        self.bytes().max(page_size())
+        // The first is known at compile time, where the size of a page is.
+        if page_size() <= MIN_STACK_SIZE { self.bytes() } else { self.bytes().max(page_size()) }
     }
 
     /// The distance of two slots. An odd number of pages, as long as a page is no larger than the

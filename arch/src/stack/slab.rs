@@ -44,6 +44,14 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
+    /// # Safety
+    ///
+    /// The base of a slot, from [`guard_page`](Self::guard_page).
+    #[inline]
+    pub(super) unsafe fn from_base(base: NonNull<u8>) -> Self {
+        Self(base)
+    }
+
     #[inline]
     pub(super) fn top(self, class: SizeClass) -> NonNull<u8> {
         // Consecutive slots are an odd number of pages apart: their page numbers run through all
@@ -52,12 +60,6 @@ impl Slot {
         // SAFETY: the slot is `stride` bytes, of one mapping; the colour and the owner's words are
         // less than the usable part.
         unsafe { self.0.add(class.stride() - colour - OWNER_SIZE) }
-    }
-
-    /// Where the two words lie that say whose stack this is.
-    #[inline]
-    pub(super) fn owner(self, class: SizeClass) -> NonNull<Owner> {
-        self.top(class).cast()
     }
 
     #[inline]

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use bine_arch::context::{self, Bounds, Context};
+use bine_arch::coroutine::{self, OwnedStack};
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, Stack, StackCache};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, ScopedCoroutine};
@@ -111,7 +112,8 @@ unsafe extern "C" fn echo(mut arg: usize, data: usize) -> ! {
 
 fn pair_contenders() -> Vec<Contender> {
     vec![
-        ("bine", Box::new(pair_inline())),
+        ("bine, the switch alone", Box::new(pair_inline())),
+        ("bine's coroutines", Box::new(pair_coroutine())),
         ("bine's switch as a naked function, all call-saved registers", Box::new(pair_naked())),
         ("corosensei", Box::new(pair_corosensei())),
     ]
@@ -201,6 +203,21 @@ fn pair_naked() -> impl FnMut() -> f64 {
     }
 }
 
+fn pair_coroutine() -> impl FnMut() -> f64 {
+    let mut coroutine = coroutine::Coroutine::<usize, usize, ()>::new(|yielder, mut arg| {
+        loop {
+            arg = yielder.suspend(arg);
+        }
+    });
+    move || {
+        nanoseconds_each(PAIRS, || {
+            for n in 0..PAIRS {
+                black_box(coroutine.resume(n));
+            }
+        })
+    }
+}
+
 fn pair_corosensei() -> impl FnMut() -> f64 {
     let mut coroutine = Coroutine::<usize, usize, ()>::new(|yielder, mut arg| {
         loop {
@@ -220,7 +237,11 @@ fn create_contenders() -> Vec<Contender> {
     vec![
         ("bine, context alone", Box::new(create_on_one_stack())),
         ("bine, with permit and stack from a cache", Box::new(create_with_cache())),
-        ("corosensei", Box::new(create_corosensei())),
+        ("bine's coroutines, on one stack", Box::new(create_coroutine_on_one_stack())),
+        ("bine's coroutines, in a scope, on a borrowed stack", Box::new(create_scoped_coroutine())),
+        ("bine's coroutines, with a stack from the pool", Box::new(create_coroutine())),
+        ("corosensei, on one stack", Box::new(create_corosensei_on_one_stack())),
+        ("corosensei, in a scope, on a borrowed stack", Box::new(create_corosensei())),
     ]
 }
 
@@ -259,6 +280,66 @@ fn create_with_cache() -> impl FnMut() -> f64 {
                 cache.put(stack);
                 cache.release(permit);
             }
+        })
+    }
+}
+
+fn create_coroutine_on_one_stack() -> impl FnMut() -> f64 {
+    let mut stack = Some(OwnedStack::new(DEFAULT_STACK_SIZE).expect("there is a stack"));
+    move || {
+        nanoseconds_each(STARTS, || {
+            let mut reused = stack.take().expect("it was put back");
+            for n in 0..STARTS {
+                let mut coroutine = coroutine::Coroutine::<usize, (), usize, _>::with_stack(
+                    reused,
+                    |_: &_, arg| arg,
+                );
+                black_box(coroutine.resume(n));
+                reused = coroutine.into_stack();
+            }
+            stack = Some(reused);
+        })
+    }
+}
+
+fn create_scoped_coroutine() -> impl FnMut() -> f64 {
+    let mut stack = OwnedStack::new(DEFAULT_STACK_SIZE).expect("there is a stack");
+    move || {
+        nanoseconds_each(STARTS, || {
+            for n in 0..STARTS {
+                coroutine::scope(|scope| {
+                    let mut coroutine =
+                        scope.coroutine_on::<usize, (), usize, _, _>(&mut stack, |_, arg| arg);
+                    black_box(coroutine.resume(n));
+                });
+            }
+        })
+    }
+}
+
+fn create_coroutine() -> impl FnMut() -> f64 {
+    || {
+        nanoseconds_each(STARTS, || {
+            for n in 0..STARTS {
+                let mut coroutine = coroutine::Coroutine::<usize, (), usize>::new(|_: &_, arg| arg);
+                black_box(coroutine.resume(n));
+            }
+        })
+    }
+}
+
+fn create_corosensei_on_one_stack() -> impl FnMut() -> f64 {
+    let mut stack = Some(DefaultStack::new(DEFAULT_STACK_SIZE).expect("there is a stack"));
+    move || {
+        nanoseconds_each(STARTS, || {
+            let mut reused = stack.take().expect("it was put back");
+            for n in 0..STARTS {
+                let mut coroutine =
+                    Coroutine::<usize, (), usize, _>::with_stack(reused, |_, arg| arg);
+                black_box(coroutine.resume(n).as_return());
+                reused = coroutine.into_stack();
+            }
+            stack = Some(reused);
         })
     }
 }

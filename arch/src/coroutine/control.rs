@@ -1,0 +1,377 @@
+//! The control block of a coroutine, and the first frame of its stack.
+//!
+//! # Where things lie
+//!
+//! ```text
+//!                         | owner         |  two words, of a stack of the pool (`stack::Owner`)
+//!    top of the stack ->  -----------------
+//!                         | control block |  <- what handle and yielder point to
+//!                         | stage         |  the closure; in the end its result
+//!                         -----------------  (16-aligned)
+//!                         | frames        |
+//! ```
+//!
+//! So a coroutine is made without allocating: its handle is a pointer to the control block, and the
+//! stack.
+//!
+//! # The protocol
+//!
+//! Handle and body take turns; each switch hands one word over.
+//!
+//! | switch | word | meaning |
+//! |---|---|---|
+//! | resume | address of the input, on the resumer's stack | run on with it; the body moves it out first |
+//! | resume | [`UNWIND`] | unwind; what the last suspension yielded has been moved out |
+//! | resume | [`UNWIND_AND_DROP`] | unwind; what it yielded is still there: drop it |
+//! | suspend | address of the value, on the coroutine's stack | phase is `Started`; the resumer moves it out |
+//! | end | address of the result, in the stage | phase is `Returned` or `Panicked` |
+//!
+//! Whoever is suspended keeps its frames, so the address stays good until the word's receiver
+//! switches in its turn. At the end nobody runs on the coroutine's stack any more, and the result
+//! does not lie in a frame.
+
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::ptr::{self, NonNull};
+use std::thread;
+
+use super::yielder::Yielder;
+use crate::context::{self, Bounds, Context};
+use crate::stack::Owner;
+
+/// Instead of the address of an input: unwind.
+pub(super) const UNWIND: usize = 0;
+/// As [`UNWIND`], and drop what the suspension yielded: nobody took it.
+pub(super) const UNWIND_AND_DROP: usize = 1;
+
+/// How often a body that is being dropped may catch its unwinding and suspend again, before that is
+/// taken for an endless loop.
+const MOST_SUSPENSIONS_WHILE_DROPPED: usize = 1_000;
+
+/// What a suspended coroutine unwinds with when it is dropped.
+///
+/// A body that catches panics sees it as the payload, and should pass it on with
+/// [`resume_unwind`](std::panic::resume_unwind). It does not reach the panic hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForcedUnwind;
+
+/// What has become of a coroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Not resumed yet: the stage holds the closure.
+    Fresh,
+    /// Its body runs, or is suspended.
+    Started,
+    /// Its body has returned: the stage holds the value.
+    Returned,
+    /// Its body has panicked: the stage holds the payload.
+    Panicked,
+    /// The stage is empty, and nothing is left on the stack.
+    Ended,
+}
+
+/// The control block. It lies on the coroutine's own stack and is shared by handle and body, which
+/// never run at the same time: all access is by raw pointer, and no reference is kept over a switch.
+#[repr(C)]
+pub(super) struct Control {
+    /// Where the body is suspended. Valid while it is.
+    pub(super) inside: Context,
+    /// Where the resumer is suspended. Valid while the body runs.
+    pub(super) outside: Context,
+    pub(super) phase: Phase,
+    /// Whether it is in the list of its scope.
+    pub(super) linked: bool,
+    /// Zero, or the OS thread on which it was suspended while that was panicking.
+    pub(super) panicking_on: u32,
+    name: Option<Box<str>>,
+    created_at: &'static Location<'static>,
+    /// Drops what the stage holds, as the phase says.
+    discard: unsafe fn(NonNull<Control>),
+    /// The neighbours in the list of its scope, or null. Written when it is linked.
+    pub(super) neighbours: MaybeUninit<Neighbours>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Neighbours {
+    pub(super) previous: *mut Control,
+    pub(super) next: *mut Control,
+}
+
+/// What the control block's neighbour holds, as the phase says.
+union Stage<F, R> {
+    closure: ManuallyDrop<F>,
+    result: ManuallyDrop<thread::Result<R>>,
+}
+
+/// Where the stage lies, given the control block.
+struct Block<F, R>(PhantomData<(F, R)>);
+
+/// What a new coroutine is called, and where it was made.
+pub(super) struct Label {
+    pub(super) name: Option<Box<str>>,
+    pub(super) created_at: &'static Location<'static>,
+}
+
+impl<F, R> Block<F, R> {
+    /// The stage's alignment: also that of a stack.
+    const ALIGN: usize =
+        if align_of::<Stage<F, R>>() > 16 { align_of::<Stage<F, R>>() } else { 16 };
+
+    /// # Safety
+    ///
+    /// There is room for a stage on the control block's stack: see [`fits`].
+    #[inline]
+    unsafe fn stage(control: NonNull<Control>) -> NonNull<Stage<F, R>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let below = control.cast::<u8>().sub(size_of::<Stage<F, R>>());
+            below.sub(below.addr().get() % Self::ALIGN).cast()
+        }
+    }
+
+    /// See [`Control::discard`].
+    unsafe fn discard(control: NonNull<Control>) {
+        // SAFETY: the phase says which field is alive. It is marked as gone before its destructor
+        // runs, which may panic.
+        unsafe {
+            let stage = Self::stage(control).as_ptr();
+            match ptr::replace(&raw mut (*control.as_ptr()).phase, Phase::Ended) {
+                Phase::Fresh => ManuallyDrop::drop(&mut (*stage).closure),
+                Phase::Returned | Phase::Panicked => ManuallyDrop::drop(&mut (*stage).result),
+                Phase::Started | Phase::Ended => {}
+            }
+        }
+    }
+}
+
+/// The room for the control block: keeps what lies below it aligned.
+const CONTROL_SIZE: usize = size_of::<Control>().next_multiple_of(16);
+
+/// How much of a stack its body must be left with, whatever the size of its closure, in bytes.
+const LEAST_ROOM: usize = 4096;
+
+/// Whether the closure and the control block fit on a stack.
+#[inline]
+pub(super) fn fits<F, R>(stack: Bounds) -> bool {
+    let size = stack.top.addr().get() - stack.limit.addr().get();
+    size >= CONTROL_SIZE + size_of::<Stage<F, R>>() + Block::<F, R>::ALIGN + LEAST_ROOM
+}
+
+/// Lays out a coroutine on `stack`. It runs `f(&yielder, input)` when it is first resumed.
+///
+/// # Safety
+///
+/// - `stack` is writable memory that nothing else uses until the coroutine has ended and its handle
+///   has forgotten it, and [`fits`] says yes.
+/// - All that the closure and the values that travel borrow outlives that.
+#[inline]
+pub(super) unsafe fn create<I, Y, R, F>(stack: Bounds, label: Label, f: F) -> NonNull<Control>
+where
+    F: FnOnce(&Yielder<I, Y>, I) -> R,
+{
+    // SAFETY: the block and the stage are memory of the stack: `fits` says so. `prepare` is given
+    // what is left below them, 16-aligned.
+    unsafe {
+        let control = stack.top.sub(CONTROL_SIZE).cast::<Control>();
+        let stage = Block::<F, R>::stage(control);
+        stage.write(Stage { closure: ManuallyDrop::new(f) });
+        let rest = Bounds { top: stage.cast(), ..stack };
+        let inside = context::prepare(rest, entry::<I, Y, R, F>, control.as_ptr() as usize);
+        control.write(Control {
+            inside,
+            outside: Context::null(),
+            phase: Phase::Fresh,
+            linked: false,
+            panicking_on: 0,
+            name: label.name,
+            created_at: label.created_at,
+            discard: Block::<F, R>::discard,
+            neighbours: MaybeUninit::uninit(),
+        });
+        control
+    }
+}
+
+/// The first function on a coroutine's stack.
+unsafe extern "C" fn entry<I, Y, R, F>(arg: usize, data: usize) -> !
+where
+    F: FnOnce(&Yielder<I, Y>, I) -> R,
+{
+    let control = data as *mut Control;
+    // SAFETY: `prepare` was given the control block of a fresh coroutine of these types, and the
+    // first resume brings an input (an unwinding one does not come here). The stage is ours while
+    // the body runs: the closure is moved out of it, the result into it. The last switch leaves
+    // nothing behind that has a destructor.
+    unsafe {
+        let stage = Block::<F, R>::stage(NonNull::new_unchecked(control));
+        let closure = ptr::read(&raw const (*stage.as_ptr()).closure);
+        (*control).phase = Phase::Started;
+        let input = ptr::read(arg as *const I);
+        let yielder = Yielder::new(control);
+        let body = || ManuallyDrop::into_inner(closure)(&yielder, input);
+        let result = panic::catch_unwind(AssertUnwindSafe(body));
+        (*control).phase = if result.is_ok() { Phase::Returned } else { Phase::Panicked };
+        let result = Stage::<F, R> { result: ManuallyDrop::new(result) };
+        stage.write(result);
+        context::switch_final((*control).outside, stage.as_ptr() as usize)
+    }
+}
+
+impl Control {
+    /// Switches to the body, which is fresh or suspended, with a word of the protocol; returns the
+    /// body's word.
+    ///
+    /// # Safety
+    ///
+    /// - The phase is `Fresh` or `Started`, and nobody else resumes the coroutine meanwhile.
+    /// - `word` is as the protocol says.
+    #[inline(always)]
+    pub(super) unsafe fn resume(control: NonNull<Control>, word: usize) -> usize {
+        let control = control.as_ptr();
+        // SAFETY: `inside` was prepared, or saved by the body's last suspension, and the caller is
+        // the only one to continue it.
+        unsafe { context::switch(&raw mut (*control).outside, (*control).inside, word) }
+    }
+
+    /// Takes the result of a coroutine whose body has just returned or panicked.
+    ///
+    /// # Safety
+    ///
+    /// The phase is `Returned` or `Panicked`, `R` is the body's, and `word` came with the switch.
+    pub(super) unsafe fn take_result<R>(
+        control: NonNull<Control>,
+        word: usize,
+    ) -> thread::Result<R> {
+        // SAFETY: the result is alive, at this address, until the phase says otherwise.
+        unsafe {
+            (*control.as_ptr()).phase = Phase::Ended;
+            ptr::read(word as *const thread::Result<R>)
+        }
+    }
+
+    /// Ends a coroutine that has not ended: drops the closure of a fresh one, unwinds the stack of a
+    /// suspended one. What its body returns all the same, and what it panics with, is dropped.
+    ///
+    /// # Safety
+    ///
+    /// As for [`resume`](Self::resume), but in any phase.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn unwind(control: NonNull<Control>) {
+        let this = control.as_ptr();
+        // SAFETY: the phases are as `resume` and `discard` want them: a body that has started runs
+        // until it has ended or is suspended again.
+        unsafe {
+            let mut word = UNWIND;
+            let mut left = MOST_SUSPENSIONS_WHILE_DROPPED;
+            loop {
+                if (*this).phase != Phase::Started {
+                    return ((*this).discard)(control);
+                }
+                if left == 0 {
+                    refuse(control, "suspends again and again");
+                }
+                left -= 1;
+                Self::resume(control, word);
+                word = UNWIND_AND_DROP;
+            }
+        }
+    }
+
+    /// Lets reports of an overflow name this coroutine.
+    ///
+    /// # Safety
+    ///
+    /// The control block lies at the top of a stack of bine's pool.
+    #[inline]
+    pub(super) unsafe fn own_stack(control: NonNull<Control>) {
+        // SAFETY: the caller's promise. The control block stays until `free` clears this.
+        unsafe { Owner::set(Self::top(control), Self::describe, control.as_ptr().cast()) };
+    }
+
+    /// Frees what the control block owns, which may include being named in reports.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the control block any more, but for its phase. Its stack is of the pool if it is
+    /// said to be.
+    #[inline]
+    pub(super) unsafe fn free(control: NonNull<Control>, of_the_pool: bool) {
+        // SAFETY: the caller's promise. Nothing else in it has a destructor.
+        unsafe {
+            if of_the_pool {
+                Owner::clear(Self::top(control));
+            }
+            ptr::drop_in_place(&raw mut (*control.as_ptr()).name);
+        }
+    }
+
+    /// The top of the stack that the control block is on.
+    #[inline]
+    fn top(control: NonNull<Control>) -> NonNull<u8> {
+        // SAFETY: `create` has put it there.
+        unsafe { control.cast::<u8>().add(CONTROL_SIZE) }
+    }
+
+    /// Writes whose stack overflowed: a [`Describe`](crate::stack::Describe).
+    ///
+    /// # Safety
+    ///
+    /// `data` is a control block in use.
+    pub(super) unsafe fn describe(data: *const (), message: &mut dyn fmt::Write) -> fmt::Result {
+        // SAFETY: the caller's promise; these fields never change.
+        let (name, created_at) = unsafe {
+            let control = data.cast::<Control>();
+            (&(*control).name, (*control).created_at)
+        };
+        write!(
+            message,
+            "coroutine '{}' (id {data:p}, created at {created_at})",
+            name.as_deref().unwrap_or("<unnamed>"),
+        )
+    }
+}
+
+impl Control {
+    /// What the control block is called, for messages.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(super) fn created_at(&self) -> &'static Location<'static> {
+        self.created_at
+    }
+}
+
+/// Ends the process: a coroutine that is dropped cannot be unwound, and its stack cannot be left.
+///
+/// # Safety
+///
+/// `control` is a control block in use.
+#[cold]
+pub(super) unsafe fn refuse(control: NonNull<Control>, what_it_does: &str) -> ! {
+    // SAFETY: the caller's promise.
+    let control = unsafe { control.as_ref() };
+    let name = control.name().unwrap_or("<unnamed>");
+    let site = control.created_at();
+    eprintln!(
+        "fatal: coroutine '{name}' (created at {site}) {what_it_does} while it is dropped; \
+         its stack cannot be unwound"
+    );
+    std::process::abort()
+}
+
+/// Begins to unwind the running coroutine's stack.
+#[cold]
+#[inline(never)]
+pub(super) fn start_unwinding() -> ! {
+    let payload: Box<dyn Any + Send> = Box::new(ForcedUnwind);
+    panic::resume_unwind(payload)
+}
