@@ -117,9 +117,6 @@ mod scope;
 mod sendable;
 mod yielder;
 
-#[cfg(test)]
-mod tests;
-
 pub use builder::Builder;
 pub use control::ForcedUnwind;
 pub use generator::Generator;

@@ -207,15 +207,17 @@ where
     let control = data as *mut Control;
     // SAFETY: `prepare` was given the control block of a fresh coroutine of these types, and the
     // first resume brings an input (an unwinding one does not come here). The stage is ours while
-    // the body runs: the closure is moved out of it, the result into it. The last switch leaves
-    // nothing behind that has a destructor.
+    // the body runs: the closure is moved out of it (at the last moment: it may be large, and each
+    // move a copy), the result into it. The last switch leaves nothing behind that has a destructor.
     unsafe {
         let stage = Block::<F, R>::stage(NonNull::new_unchecked(control));
-        let closure = ptr::read(&raw const (*stage.as_ptr()).closure);
         (*control).phase = Phase::Started;
-        let input = ptr::read(arg as *const I);
         let yielder = Yielder::new(control);
-        let body = || ManuallyDrop::into_inner(closure)(&yielder, input);
+        let body = || {
+            let closure = ptr::read(&raw const (*stage.as_ptr()).closure);
+            let input = ptr::read(arg as *const I);
+            ManuallyDrop::into_inner(closure)(&yielder, input)
+        };
         let result = panic::catch_unwind(AssertUnwindSafe(body));
         (*control).phase = if result.is_ok() { Phase::Returned } else { Phase::Panicked };
         let result = Stage::<F, R> { result: ManuallyDrop::new(result) };
