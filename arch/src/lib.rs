@@ -1,14 +1,16 @@
-//! Context switches and guarded stacks of the bine green-thread runtime.
+//! Context switches, guarded stacks and coroutines of the bine green-thread runtime.
 //!
-//! Two modules, neither of which knows what a scheduler is:
+//! Four modules, none of which knows what a scheduler is:
 //!
 //! - [`context`] lays the first frame on a stack and switches between stacks. It is the only place
 //!   in bine that is written in assembly; one file per architecture, the contract of such a file in
 //!   [`context`].
 //! - [`stack`] maps, guards, lends and takes back the memory of the stacks.
+//! - [`coroutine`] makes safe coroutines and generators of the two.
+//! - [`overflow`] reports whose stack has overflowed when a guard page is touched.
 //!
 //! This is the lowest layer of bine: nearly every function of [`context`] is unsafe, and the
-//! guarantees that programs rely on are made by the crates above.
+//! guarantees that programs rely on are made by [`coroutine`] and by the crates above.
 //!
 //! ```
 //! use bine_arch::{context::{self, Context}, stack::{self, StackCache}};
@@ -46,4 +48,5 @@
 mod backend;
 pub mod context;
 pub mod coroutine;
+pub mod overflow;
 pub mod stack;

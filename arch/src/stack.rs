@@ -61,6 +61,9 @@
 //! `capacity` counts a slot only once it is guarded, and the limit of about 31,000 stacks shows in
 //! [`StackCache::reserve`]. A part of the limit is left to the rest of the process.
 //!
+//! Who overflows a stack touches its guard page. If the stack has an owner
+//! ([`Stack::set_owner`]), [`overflow`](crate::overflow) reports it and aborts.
+//!
 //! # Where the top of a stack is
 //!
 //! If stacks were a power of two apart, the hot ends of all of them would compete for the same few
@@ -98,6 +101,7 @@ mod cache;
 mod class;
 mod depot;
 mod guard;
+mod registry;
 mod slab;
 
 #[cfg(test)]
@@ -105,6 +109,7 @@ mod tests;
 
 pub use cache::StackCache;
 pub use guard::GuardMechanism;
+pub(crate) use registry::locate;
 
 use class::SizeClass;
 use depot::Depot;

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{env, fmt, io, panic, thread};
 
+use bine_arch::overflow;
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
 use crossbeam_deque::Worker as Deque;
 use crossbeam_utils::CachePadded;
@@ -54,6 +55,9 @@ impl Builder {
 
     /// The size of a green thread's stack in bytes, its guard page included; rounded up to a power
     /// of two. Address space only: memory is committed as it is touched, by pages of 4 KiB.
+    ///
+    /// A thread that overflows its stack ends the process: a message on standard error names the
+    /// thread, and the process dies of SIGABRT.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -181,6 +185,7 @@ unsafe fn work(
 ) {
     // SAFETY: the shared state is kept until we leave.
     let this = unsafe { shared.as_ref() };
+    overflow::protect_thread();
     // `build` has reserved a stack of this size, so there is a class for it.
     let stacks = StackCache::with_stack_size(this.stack_size).unwrap_or_default();
     let core = Core::new(shared, index, fresh, ready, stacks);

@@ -238,6 +238,22 @@ impl Task {
         self.name.as_deref()
     }
 
+    /// Writes which thread it is, for the report of an overflow of its stack.
+    ///
+    /// # Safety
+    ///
+    /// `task` is a `Task` that is alive.
+    pub(crate) unsafe fn describe(task: *const (), message: &mut dyn fmt::Write) -> fmt::Result {
+        // SAFETY: the caller's promise. What is read here is never written after the creation.
+        let (name, id, spawned_at) = unsafe {
+            let task = task.cast::<Self>();
+            ((*task).name.as_deref(), (*task).id, (*task).spawned_at)
+        };
+        // A very long name must not displace the rest.
+        let name = name.unwrap_or("<unnamed>");
+        write!(message, "green thread '{name:.200}' (id {id}, spawned at {spawned_at})")
+    }
+
     /// Runs the closure and keeps its result.
     ///
     /// # Safety

@@ -239,7 +239,8 @@ impl Builder {
         self
     }
 
-    /// The size of its stack in bytes, guard page included; rounded up to a power of two.
+    /// The size of its stack in bytes, guard page included; rounded up to a power of two. An
+    /// overflow ends the process, with a message that names the thread.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.0.stack_size = Some(bytes);
         self

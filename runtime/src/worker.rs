@@ -340,7 +340,9 @@ impl Core {
         match stacks.take(permit) {
             Ok(stack) => {
                 // SAFETY: the stack is fresh and as large as its class says; `entry` never returns.
+                // The thread is alive until `life::release` says that the stack is nobody's.
                 unsafe {
+                    stack.set_owner(Task::describe, task.as_ptr().cast_const().cast());
                     *this.context.get() =
                         context::prepare(stack.bounds(), life::entry, task.as_ptr() as usize);
                     *this.stack.get() = Some(stack);

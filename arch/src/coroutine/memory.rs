@@ -9,6 +9,7 @@ use std::mem::{self, ManuallyDrop};
 use std::ptr::NonNull;
 
 use crate::context::Bounds;
+use crate::overflow;
 use crate::stack::{Stack, StackCache};
 
 /// Memory that a coroutine can run on.
@@ -61,8 +62,11 @@ unsafe impl Send for OwnedStack {}
 unsafe impl Sync for OwnedStack {}
 
 thread_local! {
-    /// The OS thread's supply.
-    static SUPPLY: RefCell<StackCache> = RefCell::new(StackCache::new());
+    /// The OS thread's supply. Who has one can report the overflow of what it supplies.
+    static SUPPLY: RefCell<StackCache> = {
+        overflow::protect_thread();
+        RefCell::new(StackCache::new())
+    };
 }
 
 impl OwnedStack {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::yielder::current_os_thread;
 use super::{Coroutine, CoroutineState, StackMemory};
+use crate::overflow;
 
 /// A coroutine of which [`Coroutine::assert_send`] promised that it may be moved to other OS
 /// threads.
@@ -68,6 +69,7 @@ impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S
                  on another one"
             );
         }
+        overflow::protect_thread();
         self.0.resume(input)
     }
 

@@ -235,6 +235,7 @@ impl Slots {
             fresh.unmap();
             return Err(map_error(&e, class, self.mapped));
         }
+        fresh.register();
         self.fresh.push_back(fresh);
         self.mapped += count;
         self.slabs += 1;

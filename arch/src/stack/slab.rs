@@ -15,8 +15,9 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-use super::Owner;
 use super::class::{SizeClass, page_size};
+use super::{Owner, registry};
+use crate::overflow;
 
 /// Neighbouring tops differ by this many bytes: a cache line.
 const COLOUR_STEP: usize = 64;
@@ -60,6 +61,22 @@ impl Slot {
         // SAFETY: the slot is `stride` bytes, of one mapping; the colour and the owner's words are
         // less than the usable part.
         unsafe { self.0.add(class.stride() - colour - OWNER_SIZE) }
+    }
+
+    /// Where the two words lie that say whose stack this is.
+    #[inline]
+    pub(super) fn owner(self, class: SizeClass) -> NonNull<Owner> {
+        self.top(class).cast()
+    }
+
+    /// The slot that is `index` further in the same slab.
+    ///
+    /// # Safety
+    ///
+    /// There is one, of this class.
+    pub(super) unsafe fn nth(self, index: usize, class: SizeClass) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { self.0.add(index * class.stride()) })
     }
 
     #[inline]
@@ -109,6 +126,12 @@ impl FreshSlots {
         let base =
             NonNull::new(base.cast()).expect("the kernel maps nothing at address zero unasked");
         Ok(Self { next: Slot(base), left: count, class })
+    }
+
+    /// Lets the handler of overflows know a slab, of which nothing has been carved and which stays.
+    pub(super) fn register(&self) {
+        overflow::install();
+        registry::enter(self.next, self.left, self.class);
     }
 
     /// Gives a slab back, of which nothing has been carved.

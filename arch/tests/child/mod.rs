@@ -11,6 +11,7 @@ pub(crate) fn is_child() -> bool {
 
 /// The child: the test `name` alone, in a process with `environment`.
 pub(crate) fn run(name: &str, environment: &[(&str, &str)]) -> Output {
+    assert!(!is_child(), "the child has survived what was to end it");
     let test = std::env::current_exe().unwrap();
     // Under an emulator, the kernel cannot start the child by itself.
     let mut command = match std::env::var_os("BINE_TEST_RUNNER") {

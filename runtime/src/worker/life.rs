@@ -57,6 +57,8 @@ fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack
     let (Some(stack), Some(permit)) = (stack, permit) else {
         unreachable!("a thread that has run has a stack, and a permit for it");
     };
+    // Before the run reference goes: the stack must not name a thread that may be freed.
+    stack.clear_owner();
     if let Some(joiner) = joiner {
         joiner.unpark();
     }
@@ -93,9 +95,11 @@ impl Core {
     /// Makes `task` the current one, on the stack that runs, which changes from the permit of the
     /// thread that has ended to this one's.
     fn adopt(&self, task: NonNull<Task>, stack: Stack, permit: Permit) {
-        // SAFETY: as above; this OS thread alone touches its cache.
+        // SAFETY: as above; this OS thread alone touches its cache. The thread is alive until
+        // `release` says that the stack is nobody's.
         unsafe {
             let this = task.as_ref();
+            stack.set_owner(Task::describe, task.as_ptr().cast_const().cast());
             *this.stack.get() = Some(stack);
             (*self.stacks.get()).release(permit);
             self.mark_started(this);
