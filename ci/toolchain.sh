@@ -23,6 +23,7 @@ packages=()
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v python3 >/dev/null || packages+=(python3)
 command -v nc >/dev/null || packages+=(netcat-openbsd)
+command -v gdb >/dev/null || packages+=(gdb)
 if ((${#packages[@]} > 0)); then
     if [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
         export DEBIAN_FRONTEND=noninteractive
