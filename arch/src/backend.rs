@@ -9,7 +9,13 @@ mod arch;
 #[path = "aarch64.rs"]
 mod arch;
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("bine has no context switch for this architecture: only for x86_64 and aarch64");
+#[cfg(target_arch = "riscv64")]
+#[path = "riscv64.rs"]
+mod arch;
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+compile_error!(
+    "bine has no context switch for this architecture: only for x86_64, aarch64 and riscv64"
+);
 
 pub(crate) use arch::{prepare, switch, switch_final};

@@ -9,11 +9,11 @@
 //! - All that the compiler keeps live over the switch: it knows from the clobber list of the inline
 //!   assembly that every register but the stack pointer, frame pointer and base pointer changes,
 //!   and so saves what it needs and no more. The call-saved registers are not saved wholesale.
-//! - **Not** MXCSR and the x87 control word (FPCR on aarch64): rounding and exception masks belong
-//!   to the OS thread, and green threads share those of the OS thread they run on, as functions
-//!   that call each other do. The ABI calls them callee-saved, and this is the one point where a
-//!   switch differs from a call: who changes them has to restore them before the next blocking
-//!   call. To save them would cost about as much as the whole switch, for a feature that safe Rust
+//! - **Not** MXCSR and the x87 control word (FPCR on aarch64, fcsr on riscv64): rounding and
+//!   exception masks belong to the OS thread, and green threads share those of the OS thread they
+//!   run on, as functions that call each other do. Some ABIs call them callee-saved, and this is
+//!   the one point where a switch differs from a call: who changes them has to restore them before
+//!   the next blocking call. To save them would cost about as much as the whole switch, for a feature that safe Rust
 //!   cannot use.
 //! - **Not** the thread: code after a switch may run on another OS thread. No address of a
 //!   thread-local, no `errno` location may be carried over it; the compiler does not know this

@@ -47,10 +47,14 @@ fn take(permits: &Mutex<u64>, changed: &Condvar, random: &mut Random) {
         loop {
             let (again, result) =
                 changed.wait_timeout_while(guard, patience, |permits| *permits == 0).unwrap();
-            guard = again;
             if !result.timed_out() {
+                guard = again;
                 break;
             }
+            // A patience that is over at once does not give the lock back, and nobody could ever
+            // hand out a permit.
+            drop(again);
+            guard = permits.lock().unwrap();
         }
     } else {
         guard = changed.wait_while(guard, |permits| *permits == 0).unwrap();

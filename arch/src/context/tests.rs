@@ -178,6 +178,8 @@ unsafe extern "C" fn report_stack_pointer(arg: usize, data: usize) -> ! {
     naked_asm!("mov rdi, rsp", "jmp {report}", report = sym report_arguments);
     #[cfg(target_arch = "aarch64")]
     naked_asm!("mov x0, sp", "b {report}", report = sym report_arguments);
+    #[cfg(target_arch = "riscv64")]
+    naked_asm!("mv a0, sp", "tail {report}", report = sym report_arguments);
 }
 
 #[test]

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Builds the lower crates for the other architectures, and runs their tests under qemu's user mode.
+# Before that, the tests of registers here: optimised, as there, since only then values live in
+# registers.
+#
+# Debug assertions stay on. Left out are the doc tests and the models, which say nothing about an
+# architecture; the macros, which run on the build machine; and the tests of the facade, which
+# measure idle CPU and load: an emulator has times of its own.
+#
+#   ci/cross.sh              all architectures
+#   ci/cross.sh riscv64      only this one
+#
+# BINE_TEST_SWITCHES sets the length of the tests of registers; CROSS_TIMEOUT bounds each build and
+# each crate's tests, in seconds.
+set -euo pipefail
+# shellcheck source=ci/environment.sh
+source "$(dirname "$0")/environment.sh"
+
+architectures=(aarch64 riscv64)
+if (($# > 0)); then
+    architectures=("$@")
+fi
+
+export CARGO_PROFILE_DEV_OPT_LEVEL=2
+export CARGO_PROFILE_DEV_DEBUG=line-tables-only
+
+bounded() { timeout --kill-after=10 "${CROSS_TIMEOUT:-300}" "$@"; }
+
+# Debian's packages, on the CI machine only.
+install() {
+    [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null || return 1
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
+    apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# The target of rustc for an architecture.
+target_of() {
+    case "$1" in
+        aarch64) echo aarch64-unknown-linux-gnu ;;
+        riscv64) echo riscv64gc-unknown-linux-gnu ;;
+        *)
+            echo "error: no architecture $1 here" >&2
+            exit 2
+            ;;
+    esac
+}
+
+# The cross compiler's C library, which is also the one that the tests run with.
+libraries_of() { echo "/usr/$1-linux-gnu/lib"; }
+
+# An emulator, a linker, and a C library with what linking needs.
+has_tools() {
+    command -v "qemu-$1" >/dev/null && command -v "$1-linux-gnu-gcc" >/dev/null &&
+        [[ -e "$(libraries_of "$1")/crt1.o" ]]
+}
+
+packages_for() {
+    local debian="${1/aarch64/arm64}"
+    echo qemu-user "gcc-$1-linux-gnu" "libc6-dev-$debian-cross"
+}
+
+has_std() { compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null; }
+
+# Debian has a compiler with std's source: it builds std where rustup cannot have one ready.
+debian_rustc=/usr/bin/rustc
+std_source=/usr/lib/rustlib/src/rust/library/Cargo.toml
+
+# Sets `build`, the options of cargo that make std available to the target $1.
+prepare_std() {
+    build=(--target "$1")
+    if has_std "$1" || { command -v rustup >/dev/null && bounded rustup target add "$1"; }; then
+        return 0
+    fi
+    [[ -x "$debian_rustc" && -e "$std_source" ]] || install rustc-web rust-web-src || return 1
+    echo "std is built from Debian's source"
+    export RUSTC="$debian_rustc" RUSTC_BOOTSTRAP=1
+    build+=(-Zbuild-std)
+}
+
+# In a subshell: what is exported is for one architecture.
+test_under_emulator() (
+    arch="$1"
+    target="$(target_of "$arch")"
+    libraries="$(libraries_of "$arch")"
+    prepare_std "$target" || missing "no std for $target: rustup target add $target"
+
+    # The loader and the libraries by their full names. qemu's -L would send it to these
+    # directories, too, but mixes them with others where the system has a C library for $arch of
+    # its own, and two builds of one C library do not work together.
+    loaders=("$libraries"/ld-linux-*.so.1)
+    link="-Clink-arg=-Wl,--dynamic-linker=${loaders[0]} -Clink-arg=-Wl,-rpath,$libraries"
+    # With --target, these are not for build scripts.
+    export RUSTFLAGS="-Clinker=$arch-linux-gnu-gcc $link ${RUSTFLAGS:-}"
+    variable="CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")_RUNNER"
+    export "$variable=qemu-$arch"
+    export BINE_TEST_RUNNER="qemu-$arch"
+
+    packages=(bine-arch bine-runtime bine-sync bine-io)
+    bounded cargo test "${build[@]}" "${packages[@]/#/--package=}" --lib --tests --no-run
+    for package in "${packages[@]}"; do
+        echo "-- $package on $arch"
+        bounded cargo test -q "${build[@]}" -p "$package" --lib --tests
+    done
+)
+
+export CARGO_TARGET_DIR="$target_dir/cross"
+echo "-- registers on $(uname -m), optimised"
+bounded cargo test -q -p bine-arch --test registers
+
+for arch in "${architectures[@]}"; do
+    target_of "$arch" >/dev/null
+    if ! has_tools "$arch"; then
+        read -ra packages <<<"$(packages_for "$arch")"
+        if ! install "${packages[@]}" || ! has_tools "$arch"; then
+            if [[ "${CI:-}" == true ]]; then
+                missing "no tools for $arch: apt-get cannot install ${packages[*]}"
+            fi
+            echo "skipped: $arch, which needs ${packages[*]}"
+            continue
+        fi
+    fi
+    started=$SECONDS
+    test_under_emulator "$arch"
+    echo "-- $arch: $((SECONDS - started)) s"
+done
