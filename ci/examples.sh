@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the examples in release mode and runs the echo server: with our own load client, a Python
-# program and nc (where they are installed), in both migration modes; then ends it with Ctrl-C.
+# Builds the examples in release mode and runs them: those of the coroutines, whose output their
+# tests compare; and the echo server with our own load client, a Python program and nc (where they
+# are installed), in both migration modes, which then ends on Ctrl-C.
 #
 # ECHO_CONNECTIONS and ECHO_SECONDS set the load.
 set -euo pipefail
@@ -100,6 +101,13 @@ load() {
         --connections "${ECHO_CONNECTIONS:-300}" --seconds "${ECHO_SECONDS:-3}" --size 64 ||
         fail "echo_load failed"
 }
+
+# The examples that end by themselves.
+for name in generators pipeline infinite_list recover event_loop; do
+    echo "-- $name"
+    timeout 120 "$examples/$name" >"$work/$name.log" || fail "$name ended with status $?"
+    [[ -s "$work/$name.log" ]] || fail "$name wrote nothing"
+done
 
 # What the server writes of its clients.
 start_server
