@@ -43,7 +43,7 @@
 //! - *Forgetting* a coroutine leaks its stack. Therefore a handle that can be forgotten owns no
 //!   borrows, and neither do the values that travel:
 //!
-//! ```compile_fail,E0597
+//! ```compile_fail,E0373
 //! # use bine_arch::coroutine::Coroutine;
 //! let mut coroutine = {
 //!     let text = String::from("short-lived");
@@ -76,12 +76,14 @@
 //!
 //! - The *yielder* cannot leave the body that it was lent to; see [`Yielder`].
 //!
-//! One thing the type system cannot see: a reference that [`LocalKey::with`] lends is good while
+//! There is one hole, which the type system cannot see and which nobody has closed: a reference that [`LocalKey::with`] lends is good while
 //! the OS thread lives, and a coroutine may be suspended in the middle of it. **Do not let an OS
 //! thread end while a coroutine is suspended inside `LocalKey::with` on it** and the reference is
 //! still used then: by the coroutine, dropped by the destructor of a thread-local that goes later; or
 //! by a thread to which the coroutine has lent it. (All stackful coroutines of Rust share this; bine's
-//! green threads do not, see the runtime crate.)
+//! green threads do not, see the runtime crate.) The same goes for other code that lends what is good
+//! until a call returns, and finds it again through a thread-local meanwhile, as crates for scoped
+//! thread-locals do: **do not suspend inside such a call.**
 //!
 //! [`LocalKey::with`]: std::thread::LocalKey::with
 //!
@@ -90,12 +92,16 @@
 //! A panic in a body goes to whoever resumes it, with its payload: it went to the panic hook when it
 //! arose. The coroutine has ended then.
 //!
+//! What a body panics with while its coroutine is dropped goes no further than that. Unwinding needs
+//! room: a coroutine that is suspended within a few KiB of the end of its stack may overflow it when
+//! it is dropped (and that is reported, as elsewhere).
+//!
 //! While a stack is unwound because its coroutine is dropped, [`std::thread::panicking`] is true,
 //! and locks whose guards it drops are poisoned, as by a panic.
 //!
 //! # Cost
 //!
-//! Nothing is allocated: the closure and the control block lie at the top of the stack, which comes
+//! Nothing is allocated but names: the closure and the control block lie at the top of the stack, which comes
 //! from a pool. See [`context`](crate::context) for the switch. What one costs, beside its peer, is
 //! measured by `benches/src/bin/switch.rs`.
 
@@ -164,7 +170,7 @@ impl<Yield, Return> CoroutineState<Yield, Return> {
 /// # Invariant
 ///
 /// `control` is the control block of a coroutine on `stack` whose body has these types. Outside of
-/// the methods here, the body does not run.
+/// the methods here, the body does not run, or its scope is ending it (`Phase::Ending`).
 #[must_use = "a coroutine does nothing until it is resumed"]
 pub struct Coroutine<Input, Yield, Return, S: StackMemory = OwnedStack> {
     // Not `Send`, and so neither is the coroutine.
@@ -177,7 +183,8 @@ impl<Input, Yield, Return> Coroutine<Input, Yield, Return> {
     /// A coroutine that will run `f`, on a stack of
     /// [`DEFAULT_STACK_SIZE`](crate::stack::DEFAULT_STACK_SIZE).
     ///
-    /// `f` is given the first `resume`'s input.
+    /// `f` is given the first `resume`'s input. Where the compiler asks for the type of the closure's
+    /// second parameter, name it there, or on the constructor: `Coroutine::<u32, _, _>::new(..)`.
     ///
     /// # Panics
     ///
@@ -242,8 +249,8 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
         let bounds = stack.bounds();
         assert!(
             control::fits::<F, Return>(bounds),
-            "the closure of a coroutine ({} bytes) is too large for its stack",
-            size_of::<F>(),
+            "the closure of a coroutine, or its result ({} bytes), is too large for its stack",
+            control::stage_size::<F, Return>(),
         );
         // SAFETY: the stack is memory that nothing else uses while we have it (`StackMemory`), and
         // it goes when the coroutine has ended, or never. The caller answers for the borrows.
@@ -262,6 +269,7 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
     /// With what the body panics with. And if the coroutine has ended: it has returned or panicked
     /// before.
     #[inline]
+    #[track_caller]
     pub fn resume(&mut self, input: Input) -> CoroutineState<Yield, Return> {
         let control = self.control;
         if self.phase() > Phase::Started {
@@ -292,6 +300,13 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
         }
     }
 
+    /// The name that its [`Builder`] gave it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        // SAFETY: the control block is there as long as `self`.
+        unsafe { Control::name(self.control.as_ptr()) }
+    }
+
     /// Whether it has ended: has returned or panicked.
     #[inline]
     #[must_use]
@@ -310,26 +325,27 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
     ///
     /// # Panics
     ///
-    /// If it is suspended and the program is compiled with `panic = "abort"`; the stack is leaked.
+    /// If it is suspended and the program is compiled with `panic = "abort"`; the stack is leaked. And
+    /// with what a destructor panics with that runs because of this; the stack is dropped then.
     #[inline]
     pub fn into_stack(self) -> S {
+        // SAFETY: the handle is not used any more, but for the phase and the stack. If a destructor
+        // panics, `self` is dropped, which finds that it has ended.
+        unsafe { Self::end(self.control) };
+        assert!(self.phase() == Phase::Ended, "a suspended stack cannot be unwound here");
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: the handle is not used any more, but for the phase and the stack. That is taken
-        // once, and only if nothing is left on it.
-        unsafe {
-            Self::end(this.control);
-            assert!(this.phase() == Phase::Ended, "a suspended stack cannot be unwound here");
-            ManuallyDrop::take(&mut this.stack)
-        }
+        // SAFETY: taken once, and nothing is left on it.
+        unsafe { ManuallyDrop::take(&mut this.stack) }
     }
 
     /// Promises that it may be moved to other OS threads; see [`SendCoroutine`].
     ///
     /// # Safety
     ///
-    /// Whenever it is suspended outside of the OS thread that first resumed it:
+    /// Whenever it is moved to another OS thread, be it fresh or suspended:
     ///
-    /// - all that its closure has captured, and all that is live on its stack, is `Send`;
+    /// - all that its closure has captured, and all that is live on its stack, is `Send`: but for its
+    ///   own [`Yielder`], and for coroutines and scopes of which the same can be promised;
     /// - no reference to a thread-local lives on its stack (an open
     ///   [`LocalKey::with`](std::thread::LocalKey::with), an `Rc` that was cloned out of a
     ///   thread-local, the address of `errno`).
@@ -339,12 +355,12 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
 
     #[inline]
     fn phase(&self) -> Phase {
-        // SAFETY: the control block is there as long as `self`, and the body does not run.
+        // SAFETY: the control block is there as long as `self`, and nobody writes to it meanwhile.
         unsafe { (*self.control.as_ptr()).phase }
     }
 
-    /// Ends a coroutine, whatever its phase, and frees all but its stack. Where panics do not
-    /// unwind, a suspended one stays as it is.
+    /// Ends a coroutine, whatever its phase, and frees all but its stack. One that is being ended
+    /// already stays as it is, and so does a suspended one where panics do not unwind.
     ///
     /// # Safety
     ///
@@ -353,23 +369,25 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
     #[inline]
     unsafe fn end(control: NonNull<Control>) {
         /// Runs also if the closure of a fresh coroutine panics while it is dropped.
-        struct Release(NonNull<Control>, bool);
+        struct Release(NonNull<Control>);
 
         impl Drop for Release {
             #[inline]
             fn drop(&mut self) {
                 // SAFETY: nobody needs what the control block owns any more.
-                unsafe { Control::free(self.0, self.1) };
+                unsafe { Control::free(self.0) };
             }
         }
 
         // SAFETY: the caller's promise.
         unsafe {
             let phase = (*control.as_ptr()).phase;
-            if phase == Phase::Started && cfg!(panic = "abort") {
+            // Or the scope is ending it at this moment, and dropped the handle on the way: the stack
+            // below us is in use.
+            if phase == Phase::Ending || phase == Phase::Started && cfg!(panic = "abort") {
                 return;
             }
-            let _release = Release(control, S::OF_THE_POOL);
+            let _release = Release(control);
             if phase < Phase::Ended {
                 Control::unwind(control);
             }
@@ -404,14 +422,13 @@ impl<Input, Yield, Return, S: StackMemory> Drop for Coroutine<Input, Yield, Retu
 
 impl<Input, Yield, Return, S: StackMemory> fmt::Debug for Coroutine<Input, Yield, Return, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: as in `phase`; what is read here never changes.
-        let control = unsafe { self.control.as_ref() };
-        let state = match control.phase {
+        let state = match self.phase() {
             Phase::Fresh => "fresh",
             Phase::Started => "suspended",
+            Phase::Ending => "ending",
             Phase::Returned | Phase::Panicked | Phase::Ended => "done",
         };
-        f.debug_struct("Coroutine").field("name", &control.name()).field("state", &state).finish()
+        f.debug_struct("Coroutine").field("name", &self.name()).field("state", &state).finish()
     }
 }
 

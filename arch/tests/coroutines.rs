@@ -242,21 +242,35 @@ fn a_stack_is_given_back_and_used_again() {
 }
 
 /// Memory of one's own, on the heap.
-struct Heap(Box<[u128]>);
+struct Heap(NonNull<[u128]>);
+
+impl Heap {
+    fn new(size: usize) -> Self {
+        let block = Box::leak(vec![0_u128; size / 16].into_boxed_slice());
+        Self(NonNull::from(block))
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: the block of `new`, which nobody else frees.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
 
 // SAFETY: the heap block is this value's alone and does not move; the bodies of these tests use
 // little of it.
 unsafe impl StackMemory for Heap {
     fn bounds(&self) -> Bounds {
-        let limit = NonNull::from(&self.0[..]).cast::<u8>();
+        let limit = self.0.cast::<u8>();
         // SAFETY: one past the end of the block.
-        Bounds { limit, top: unsafe { limit.add(size_of_val(&*self.0)) } }
+        Bounds { limit, top: unsafe { limit.add(self.0.len() * 16) } }
     }
 }
 
 #[test]
 fn memory_of_ones_own_serves_as_a_stack() {
-    let mut heap = Heap(vec![0; 16 << 10].into_boxed_slice());
+    let mut heap = Heap::new(256 << 10);
     let mut coroutine = Coroutine::with_stack(heap, |yielder: &Yielder<u32, u32>, n| {
         let m = yielder.suspend(n + 1);
         m.to_string() + &n.to_string()

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::Location;
 
@@ -24,7 +25,7 @@ use crate::stack::DEFAULT_STACK_SIZE;
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until something is made with it"]
 pub struct Builder {
-    name: Option<Box<str>>,
+    name: Option<Cow<'static, str>>,
     stack_size: Option<usize>,
 }
 
@@ -35,8 +36,8 @@ impl Builder {
     }
 
     /// What it is called in the report of an overflow, and in `Debug` output.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into().into_boxed_str());
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -110,7 +111,7 @@ impl Builder {
     {
         let stack = OwnedStack::new(self.stack_size.unwrap_or(DEFAULT_STACK_SIZE))?;
         if !control::fits::<F, Return>(stack.bounds()) {
-            return Err(too_large(size_of::<F>(), stack.size()));
+            return Err(too_large(control::stage_size::<F, Return>(), stack.size()));
         }
         let label = Label { name: self.name, created_at: Location::caller() };
         // SAFETY: the caller's promise.
@@ -119,12 +120,12 @@ impl Builder {
 }
 
 #[cold]
-fn too_large(closure: usize, stack: usize) -> io::Error {
+fn too_large(size: usize, stack: usize) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
         format!(
-            "the closure of a coroutine ({closure} bytes) does not fit on its stack of {stack} \
-             bytes; ask for a larger one with Builder::stack_size"
+            "the closure of a coroutine, or its result ({size} bytes), does not fit on its stack of \
+             {stack} bytes; ask for a larger one with Builder::stack_size"
         ),
     )
 }

@@ -33,7 +33,9 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{self, AssertUnwindSafe, Location};
@@ -46,8 +48,9 @@ use crate::stack::Owner;
 
 /// Instead of the address of an input: unwind.
 pub(super) const UNWIND: usize = 0;
-/// As [`UNWIND`], and drop what the suspension yielded: nobody took it.
-pub(super) const UNWIND_AND_DROP: usize = 1;
+/// As [`UNWIND`], and drop what the suspension yielded: nobody took it. Not a small number: the
+/// address of a value without size may be one.
+pub(super) const UNWIND_AND_DROP: usize = usize::MAX;
 
 /// How often a body that is being dropped may catch its unwinding and suspend again, before that is
 /// taken for an endless loop.
@@ -61,6 +64,12 @@ const MOST_SUSPENSIONS_WHILE_DROPPED: usize = 1_000;
 #[non_exhaustive]
 pub struct ForcedUnwind;
 
+impl fmt::Display for ForcedUnwind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the coroutine was dropped while it was suspended")
+    }
+}
+
 /// What has become of a coroutine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -69,6 +78,12 @@ pub(super) enum Phase {
     Fresh,
     /// Its body runs, or is suspended.
     Started,
+    /// It is being ended: its stack unwinds, or what the stage holds is being dropped. Its handle,
+    /// if it can still be reached, must keep away.
+    ///
+    /// A scope ends its coroutines whoever has the handles, so those may be anywhere: in the very
+    /// closure that is being dropped, or on the stack that unwinds.
+    Ending,
     /// Its body has returned: the stage holds the value.
     Returned,
     /// Its body has panicked: the stage holds the payload.
@@ -88,9 +103,11 @@ pub(super) struct Control {
     pub(super) phase: Phase,
     /// Whether it is in the list of its scope.
     pub(super) linked: bool,
+    /// Whether the stack is of the pool, and says that it is this coroutine's.
+    owns_stack: bool,
     /// Zero, or the OS thread on which it was suspended while that was panicking.
     pub(super) panicking_on: u32,
-    name: Option<Box<str>>,
+    name: Option<Cow<'static, str>>,
     created_at: &'static Location<'static>,
     /// Drops what the stage holds, as the phase says.
     discard: unsafe fn(NonNull<Control>),
@@ -115,7 +132,7 @@ struct Block<F, R>(PhantomData<(F, R)>);
 
 /// What a new coroutine is called, and where it was made.
 pub(super) struct Label {
-    pub(super) name: Option<Box<str>>,
+    pub(super) name: Option<Cow<'static, str>>,
     pub(super) created_at: &'static Location<'static>,
 }
 
@@ -138,14 +155,27 @@ impl<F, R> Block<F, R> {
 
     /// See [`Control::discard`].
     unsafe fn discard(control: NonNull<Control>) {
-        // SAFETY: the phase says which field is alive. It is marked as gone before its destructor
-        // runs, which may panic.
+        /// The stage is empty, also if a destructor panicked.
+        struct Emptied(*mut Control);
+
+        impl Drop for Emptied {
+            #[inline]
+            fn drop(&mut self) {
+                // SAFETY: nobody gives the stack back in the phase that it is in.
+                unsafe { (*self.0).phase = Phase::Ended };
+            }
+        }
+
+        // SAFETY: the phase says which field is alive. It is marked as going before its destructor
+        // runs, and as gone only after it: it runs in place, so that the stack is in use until then.
         unsafe {
             let stage = Self::stage(control).as_ptr();
-            match ptr::replace(&raw mut (*control.as_ptr()).phase, Phase::Ended) {
+            let phase = ptr::replace(&raw mut (*control.as_ptr()).phase, Phase::Ending);
+            let _emptied = Emptied(control.as_ptr());
+            match phase {
                 Phase::Fresh => ManuallyDrop::drop(&mut (*stage).closure),
                 Phase::Returned | Phase::Panicked => ManuallyDrop::drop(&mut (*stage).result),
-                Phase::Started | Phase::Ended => {}
+                Phase::Started | Phase::Ending | Phase::Ended => {}
             }
         }
     }
@@ -157,7 +187,12 @@ const CONTROL_SIZE: usize = size_of::<Control>().next_multiple_of(16);
 /// How much of a stack its body must be left with, whatever the size of its closure, in bytes.
 const LEAST_ROOM: usize = 4096;
 
-/// Whether the closure and the control block fit on a stack.
+/// What the larger of a closure and its result takes, in bytes.
+pub(super) const fn stage_size<F, R>() -> usize {
+    size_of::<Stage<F, R>>()
+}
+
+/// Whether the closure, its result and the control block fit on a stack.
 #[inline]
 pub(super) fn fits<F, R>(stack: Bounds) -> bool {
     let size = stack.top.addr().get() - stack.limit.addr().get();
@@ -189,6 +224,7 @@ where
             outside: Context::null(),
             phase: Phase::Fresh,
             linked: false,
+            owns_stack: false,
             panicking_on: 0,
             name: label.name,
             created_at: label.created_at,
@@ -232,7 +268,7 @@ impl Control {
     ///
     /// # Safety
     ///
-    /// - The phase is `Fresh` or `Started`, and nobody else resumes the coroutine meanwhile.
+    /// - The body is fresh or suspended, and nobody else resumes the coroutine meanwhile.
     /// - `word` is as the protocol says.
     #[inline(always)]
     pub(super) unsafe fn resume(control: NonNull<Control>, word: usize) -> usize {
@@ -260,6 +296,7 @@ impl Control {
 
     /// Ends a coroutine that has not ended: drops the closure of a fresh one, unwinds the stack of a
     /// suspended one. What its body returns all the same, and what it panics with, is dropped.
+    /// Leaves one that is being ended alone.
     ///
     /// # Safety
     ///
@@ -269,21 +306,28 @@ impl Control {
     pub(super) unsafe fn unwind(control: NonNull<Control>) {
         let this = control.as_ptr();
         // SAFETY: the phases are as `resume` and `discard` want them: a body that has started runs
-        // until it has ended or is suspended again.
+        // until it has ended or is suspended again. While it is `Ending`, its handle does nothing.
         unsafe {
-            let mut word = UNWIND;
-            let mut left = MOST_SUSPENSIONS_WHILE_DROPPED;
-            loop {
-                if (*this).phase != Phase::Started {
-                    return ((*this).discard)(control);
-                }
-                if left == 0 {
-                    refuse(control, "suspends again and again");
-                }
-                left -= 1;
-                Self::resume(control, word);
-                word = UNWIND_AND_DROP;
+            if (*this).phase == Phase::Ending {
+                return;
             }
+            if (*this).phase == Phase::Started {
+                (*this).phase = Phase::Ending;
+                let mut word = UNWIND;
+                let mut left = MOST_SUSPENSIONS_WHILE_DROPPED;
+                loop {
+                    Self::resume(control, word);
+                    if (*this).phase != Phase::Ending {
+                        break;
+                    }
+                    left -= 1;
+                    if left == 0 {
+                        refuse(control, "suspends again and again");
+                    }
+                    word = UNWIND_AND_DROP;
+                }
+            }
+            ((*this).discard)(control)
         }
     }
 
@@ -294,24 +338,40 @@ impl Control {
     /// The control block lies at the top of a stack of bine's pool.
     #[inline]
     pub(super) unsafe fn own_stack(control: NonNull<Control>) {
-        // SAFETY: the caller's promise. The control block stays until `free` clears this.
-        unsafe { Owner::set(Self::top(control), Self::describe, control.as_ptr().cast()) };
+        // SAFETY: the caller's promise. The control block stays until `disown` clears this.
+        unsafe {
+            (*control.as_ptr()).owns_stack = true;
+            Owner::set(Self::top(control), Self::describe, control.as_ptr().cast());
+        }
     }
 
-    /// Frees what the control block owns, which may include being named in reports.
+    /// Is no longer named in reports. The stack may go to somebody else.
     ///
     /// # Safety
     ///
-    /// Nobody uses the control block any more, but for its phase. Its stack is of the pool if it is
-    /// said to be.
+    /// The control block is in use, and so is its stack.
     #[inline]
-    pub(super) unsafe fn free(control: NonNull<Control>, of_the_pool: bool) {
-        // SAFETY: the caller's promise. Nothing else in it has a destructor.
+    pub(super) unsafe fn disown(control: NonNull<Control>) {
+        // SAFETY: it is a stack of the pool if `own_stack` says so.
         unsafe {
-            if of_the_pool {
+            if (*control.as_ptr()).owns_stack {
                 Owner::clear(Self::top(control));
             }
-            ptr::drop_in_place(&raw mut (*control.as_ptr()).name);
+        }
+    }
+
+    /// Frees what the control block owns, which may include being named in reports. To do it twice does
+    /// no harm.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the control block any more, but for its phase.
+    #[inline]
+    pub(super) unsafe fn free(control: NonNull<Control>) {
+        // SAFETY: the caller's promise. Nothing else in it has a destructor.
+        unsafe {
+            Self::disown(control);
+            (*control.as_ptr()).name = None;
         }
     }
 
@@ -328,27 +388,22 @@ impl Control {
     ///
     /// `data` is a control block in use.
     pub(super) unsafe fn describe(data: *const (), message: &mut dyn fmt::Write) -> fmt::Result {
-        // SAFETY: the caller's promise; these fields never change.
-        let (name, created_at) = unsafe {
-            let control = data.cast::<Control>();
-            (&(*control).name, (*control).created_at)
-        };
-        write!(
-            message,
-            "coroutine '{}' (id {data:p}, created at {created_at})",
-            name.as_deref().unwrap_or("<unnamed>"),
-        )
-    }
-}
-
-impl Control {
-    /// What the control block is called, for messages.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        let control = data.cast_mut().cast();
+        // SAFETY: the caller's promise.
+        let (name, created_at) = unsafe { (Self::name(control), (*control).created_at) };
+        let name = name.unwrap_or("<unnamed>");
+        write!(message, "coroutine '{name}' (id {data:p}, created at {created_at})")
     }
 
-    pub(super) fn created_at(&self) -> &'static Location<'static> {
-        self.created_at
+    /// What it is called.
+    ///
+    /// # Safety
+    ///
+    /// The control block is in use, and longer than the result. (It may run meanwhile: the name does
+    /// not change.)
+    pub(super) unsafe fn name<'a>(control: *mut Self) -> Option<&'a str> {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw const (*control).name).as_ref()?.as_deref() }
     }
 }
 
@@ -360,10 +415,11 @@ impl Control {
 #[cold]
 pub(super) unsafe fn refuse(control: NonNull<Control>, what_it_does: &str) -> ! {
     // SAFETY: the caller's promise.
-    let control = unsafe { control.as_ref() };
-    let name = control.name().unwrap_or("<unnamed>");
-    let site = control.created_at();
-    eprintln!(
+    let (name, site) = unsafe { (Control::name(control.as_ptr()), (*control.as_ptr()).created_at) };
+    let name = name.unwrap_or("<unnamed>");
+    // Not `eprintln`, which panics if nobody reads the other end: this must not return in any way.
+    let _ = writeln!(
+        io::stderr(),
         "fatal: coroutine '{name}' (created at {site}) {what_it_does} while it is dropped; \
          its stack cannot be unwound"
     );

@@ -28,6 +28,8 @@ use super::{Builder, Coroutine, Yielder};
 /// assert!(leaves.eq([1, 2, 3]));
 /// ```
 ///
+/// The body returns nothing: where its last expression is a suspension, end it with a semicolon.
+///
 /// `Sent` is what [`send`](Self::send) brings to the suspended body: the suspension returns
 /// `Some(value)` then, and `None` after a `next`.
 ///
@@ -131,6 +133,10 @@ impl<Item, Sent> Iterator for Generator<Item, Sent> {
     #[inline]
     fn next(&mut self) -> Option<Item> {
         go_on(&mut self.0, None)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.is_done().then_some(0))
     }
 }
 

@@ -18,6 +18,9 @@ use crate::stack::{Stack, StackCache};
 /// own: it should have a page below it that cannot be touched, or be so large that the body is known
 /// not to reach its end.
 ///
+/// Keep a raw pointer to it, not a `Box` or a reference: those claim whenever they move that nobody
+/// else uses what they point to.
+///
 /// # Safety
 ///
 /// - [`bounds`](Self::bounds) is always the same, also after the value has moved, and its `top` is

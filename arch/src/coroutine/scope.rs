@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -43,8 +44,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 /// assert_eq!(count, 3);
 /// ```
 ///
-/// The handles may be dropped earlier; to forget one is no way out of the scope. They cannot leave
-/// it:
+/// The handles may be dropped earlier; to forget one is no way out of the scope. (It leaks the
+/// stack, and so may a handle that its own coroutine keeps.) They cannot leave it:
 ///
 /// ```compile_fail,E0521
 /// # use bine_arch::coroutine;
@@ -56,7 +57,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 ///
 /// and cannot be given a borrow that ends before it:
 ///
-/// ```compile_fail,E0597
+/// ```compile_fail,E0373
 /// # use bine_arch::coroutine;
 /// coroutine::scope(|scope| {
 ///     let short_lived = 1;
@@ -181,8 +182,9 @@ impl Drop for End<'_> {
 /// # Invariant
 ///
 /// The list that starts at `first` holds the control blocks whose `linked` is set: those of all
-/// coroutines of the scope whose handles have not been dropped. Each is valid, as it lies on a stack
-/// that the handle owns, and a handle that was forgotten has leaked it.
+/// coroutines of the scope whose handles have not been dropped, less those that `unwind_all` has
+/// taken out. Each is valid, as it lies on a stack that the handle owns, and a handle that was
+/// forgotten has leaked it.
 struct List {
     first: Cell<*mut Control>,
 }
@@ -230,20 +232,35 @@ impl List {
     #[cold]
     #[inline(never)]
     fn unwind_all(&self) {
-        let mut result = Ok(());
+        let mut first = None;
         while let Some(control) = NonNull::new(self.first.get()) {
             self.unlink(control);
             // SAFETY: the control block is valid (see the invariant), and the body does not run: a
-            // running one would have called the function that ends the scope.
+            // running one would have called the function that ends the scope. Its handle may be
+            // anywhere, also on that stack: it keeps away (`Phase::Ending`).
             let unwound =
                 panic::catch_unwind(AssertUnwindSafe(|| unsafe { unwind_or_abort(control) }));
-            result = result.and(unwound);
+            // SAFETY: nothing has run since that could have given its stack back.
+            unsafe { Control::disown(control) };
+            match (unwound, &first) {
+                (Ok(()), _) => {}
+                (Err(payload), None) => first = Some(payload),
+                (Err(payload), Some(_)) => discard_payload(payload),
+            }
         }
-        if let Err(payload) = result
-            && !thread::panicking()
-        {
-            panic::resume_unwind(payload);
+        match first {
+            Some(payload) if thread::panicking() => discard_payload(payload),
+            Some(payload) => panic::resume_unwind(payload),
+            None => {}
         }
+    }
+}
+
+/// Drops what nobody will see. Its destructor may panic, and must not keep a scope from its end.
+#[cold]
+fn discard_payload(payload: Box<dyn Any + Send>) {
+    if let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(another);
     }
 }
 
@@ -266,7 +283,7 @@ unsafe fn unwind_or_abort(control: NonNull<Control>) {
 ///
 /// # Invariant
 ///
-/// The coroutine is in the list, or has ended.
+/// The coroutine is in the list, or is being ended, or has ended.
 #[must_use = "a coroutine does nothing until it is resumed"]
 pub struct ScopedCoroutine<'scope, Input, Yield, Return, S: StackMemory = OwnedStack> {
     coroutine: Coroutine<Input, Yield, Return, S>,
@@ -286,6 +303,7 @@ impl<'scope, Input, Yield, Return, S: StackMemory>
 
     /// As [`Coroutine::resume`], with the same panics.
     #[inline]
+    #[track_caller]
     pub fn resume(&mut self, input: Input) -> CoroutineState<Yield, Return> {
         self.coroutine.resume(input)
     }

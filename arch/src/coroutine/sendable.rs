@@ -3,9 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 
+use super::control::Phase;
 use super::yielder::current_os_thread;
-use super::{Coroutine, CoroutineState, StackMemory};
+use super::{Coroutine, CoroutineState, OwnedStack, StackMemory};
 use crate::overflow;
 
 /// A coroutine of which [`Coroutine::assert_send`] promised that it may be moved to other OS
@@ -33,11 +35,20 @@ use crate::overflow;
 /// ```
 ///
 /// It is not `Sync`, and need not be: all that it can do takes it exclusively.
+///
+/// # Panicking coroutines
+///
+/// std counts panics for each OS thread. A stack that began to unwind on one (its coroutine suspended
+/// itself in a destructor) and goes on to unwind on another would spoil the counts of both. So such
+/// a coroutine can only be used where it was suspended; dropping it elsewhere leaks its stack.
 #[must_use = "a coroutine does nothing until it is resumed"]
-pub struct SendCoroutine<Input, Yield, Return, S: StackMemory>(Coroutine<Input, Yield, Return, S>);
+pub struct SendCoroutine<Input, Yield, Return, S: StackMemory = OwnedStack>(
+    ManuallyDrop<Coroutine<Input, Yield, Return, S>>,
+);
 
 // SAFETY: `assert_send` promised it for the stack; the rest is `Send` by these bounds. The pool
-// takes stacks back on any thread. What the thread's panic count has to do with it, `resume` checks.
+// takes stacks back on any thread. What the thread's panic count has to do with it,
+// `is_bound_elsewhere` finds out.
 unsafe impl<Input, Yield, Return, S> Send for SendCoroutine<Input, Yield, Return, S>
 where
     Input: Send,
@@ -49,7 +60,7 @@ where
 
 impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S> {
     pub(super) fn new(coroutine: Coroutine<Input, Yield, Return, S>) -> Self {
-        Self(coroutine)
+        Self(ManuallyDrop::new(coroutine))
     }
 
     /// As [`Coroutine::resume`].
@@ -57,20 +68,22 @@ impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S
     /// # Panics
     ///
     /// As [`Coroutine::resume`]. And if the coroutine suspended itself while its OS thread was
-    /// panicking, and this is another one: std counts panics for each OS thread, and a stack that
-    /// unwinds here after it began to there would spoil the counts of both. It can still be resumed
-    /// there.
+    /// panicking, and this is another one. It can still be resumed there.
+    #[track_caller]
     pub fn resume(&mut self, input: Input) -> CoroutineState<Yield, Return> {
-        // SAFETY: the body does not run, and the control block is there as long as the coroutine.
-        let panicking_on = unsafe { (*self.0.control.as_ptr()).panicking_on };
-        if panicking_on != 0 && panicking_on != current_os_thread() {
-            panic!(
-                "a coroutine that suspended itself while its OS thread was panicking was resumed \
-                 on another one"
-            );
+        if self.is_bound_elsewhere() {
+            used_elsewhere();
         }
         overflow::protect_thread();
         self.0.resume(input)
+    }
+
+    /// Whether it must not run on this OS thread.
+    #[inline]
+    fn is_bound_elsewhere(&self) -> bool {
+        // SAFETY: the body does not run, and the control block is there as long as the coroutine.
+        let panicking_on = unsafe { (*self.0.control.as_ptr()).panicking_on };
+        panicking_on != 0 && self.0.phase() == Phase::Started && panicking_on != current_os_thread()
     }
 
     /// As [`Coroutine::is_done`].
@@ -83,14 +96,39 @@ impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S
     ///
     /// # Panics
     ///
-    /// As [`resume`](Self::resume), if it must not be resumed here.
+    /// As [`resume`](Self::resume), if it must not be resumed here. Its stack is leaked then.
     pub fn into_inner(self) -> Coroutine<Input, Yield, Return, S> {
-        self.0
+        if self.is_bound_elsewhere() {
+            used_elsewhere();
+        }
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: taken once; `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
     }
+}
+
+impl<Input, Yield, Return, S: StackMemory> Drop for SendCoroutine<Input, Yield, Return, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_bound_elsewhere() {
+            // SAFETY: dropped once. (Not to drop it is to forget it, which is sound: it owns no
+            // borrows.)
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn used_elsewhere() -> ! {
+    panic!(
+        "a coroutine that suspended itself while its OS thread was panicking was resumed on \
+         another one"
+    );
 }
 
 impl<Input, Yield, Return, S: StackMemory> fmt::Debug for SendCoroutine<Input, Yield, Return, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SendCoroutine").field(&self.0).finish()
+        f.debug_tuple("SendCoroutine").field(&*self.0).finish()
     }
 }

@@ -101,9 +101,9 @@ impl<Input, Yield> Yielder<Input, Yield> {
 
 impl<Input, Yield> fmt::Debug for Yielder<Input, Yield> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: the body is running, so its control block is there; its name never changes.
-        let control = unsafe { &*self.control };
-        f.debug_struct("Yielder").field("coroutine", &control.name()).finish_non_exhaustive()
+        // SAFETY: the body is running, so its control block is there.
+        let name = unsafe { Control::name(self.control) };
+        f.debug_struct("Yielder").field("coroutine", &name).finish_non_exhaustive()
     }
 }
 
