@@ -9,7 +9,16 @@ cargo clippy --workspace --all-targets -- -D warnings
 
 # Other flags mean another build of every crate: a directory of its own keeps both. Under the cfg
 # the crates consist of their protocols; the tests beside them are not for it.
-export RUSTFLAGS="--cfg bine_loom ${RUSTFLAGS:-}"
+given="${RUSTFLAGS:-}"
+export RUSTFLAGS="--cfg bine_loom $given"
 export CARGO_TARGET_DIR="$target_dir/loom"
 cargo clippy -p bine-runtime -p bine-sync -p bine-io --lib -- -D warnings
 cargo clippy -p bine-loom-tests --tests -- -D warnings
+
+# What is compiled for a sanitizer only.
+for sanitizer in address thread; do
+    export RUSTFLAGS="--cfg bine_sanitize=\"$sanitizer\" $given"
+    export CARGO_TARGET_DIR="$target_dir/lint-$sanitizer"
+    cargo clippy -p bine-arch -p bine-runtime --all-targets -- -D warnings
+    cargo clippy -p bine --test sanitizers -- -D warnings
+done

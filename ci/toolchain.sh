@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure that the tools of the other steps exist, and installs only what is missing.
 #
-# rustfmt and clippy come through rustup. A linker for rustc, and the clients that ci/examples.sh
-# uses beside our own, come from the system: they are installed on the CI machine only.
+# rustfmt and clippy come through rustup. A linker for rustc, the clients that ci/examples.sh uses
+# beside our own, and the source of std for ci/tsan.sh, where rustup has none, come from the system:
+# they are installed on the CI machine only.
 set -euo pipefail
 # shellcheck source=ci/environment.sh
 source "$(dirname "$0")/environment.sh"
@@ -33,6 +34,14 @@ if ((${#packages[@]} > 0)); then
     else
         echo "not installed: ${packages[*]}"
     fi
+fi
+
+# What ci/tsan.sh compiles std from; it says itself what is missing.
+source=lib/rustlib/src/rust/library
+if [[ "${CI:-}" == true && ! -d "$(rustc --print sysroot)/$source" && ! -d "/usr/$source" ]]; then
+    rustup component add rust-src 2>/dev/null ||
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends rustc-web rust-web-src; } ||
+        echo "not installed: the source of std" >&2
 fi
 command -v cc >/dev/null || missing "rustc needs a C compiler to link with"
 

@@ -36,12 +36,21 @@
 //!    ends there: the caller's address is marked undefined in its unwind table, and frame pointer
 //!    chains end in zero;
 //! 5. `prepare` writes to the top-most 48 bytes of the stack only.
+//!
+//! # Sanitizers
+//!
+//! Under the cfg `bine_sanitize` the module `fiber` stands between the functions here and the
+//! backend's, and tells the sanitizer of each switch. A context is then the address of what
+//! `fiber` knows of a stack, and no longer its stack pointer.
 
 #![allow(unsafe_code)]
 
 use std::ptr::{self, NonNull};
 
+#[cfg(not(any(bine_sanitize = "address", bine_sanitize = "thread")))]
 use crate::backend;
+#[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
+use crate::fiber as backend;
 
 /// The saved state of a suspended stack: its stack pointer.
 ///
@@ -75,6 +84,9 @@ impl Context {
     /// never has).
     #[must_use]
     pub fn address(self) -> usize {
+        #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
+        return backend::stack_pointer(self);
+        #[cfg(not(any(bine_sanitize = "address", bine_sanitize = "thread")))]
         self.0.addr()
     }
 }
@@ -112,8 +124,14 @@ pub unsafe fn prepare(stack: Bounds, entry: Entry, data: usize) -> Context {
     let Bounds { limit, top } = stack;
     debug_assert!(top.addr().get().is_multiple_of(16), "the top of a stack must be 16-aligned");
     debug_assert!(limit < top, "a stack's limit lies below its top");
+    #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
+    // SAFETY: the caller's promise.
+    return unsafe { backend::prepare(stack, entry, data) };
+    #[cfg(not(any(bine_sanitize = "address", bine_sanitize = "thread")))]
     // SAFETY: the caller's promise is the backend's condition.
-    unsafe { backend::prepare(top, entry, data) }
+    unsafe {
+        backend::prepare(top, entry, data)
+    }
 }
 
 /// Saves the running context to `*save`, continues `to`, and hands it `arg`. Returns, when somebody

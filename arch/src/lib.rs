@@ -48,5 +48,7 @@
 mod backend;
 pub mod context;
 pub mod coroutine;
+#[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
+mod fiber;
 pub mod overflow;
 pub mod stack;

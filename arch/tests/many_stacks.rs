@@ -33,7 +33,11 @@ fn a_hundred_thousand_guarded_stacks_need_few_mappings() {
     let stats = stack::stats();
     assert_eq!(stats.guarded, STACKS);
     assert!(stats.slabs < 30, "{stats:?}");
-    assert!(mappings() < before + 50, "{} mappings, {before} before", mappings());
+    if cfg!(bine_sanitize = "thread") {
+        eprintln!("skipped: mappings, of which the sanitizer makes more as memory is used");
+    } else {
+        assert!(mappings() < before + 50, "{} mappings, {before} before", mappings());
+    }
 
     drop((stacks, permits, cache));
     let stats = stack::stats();

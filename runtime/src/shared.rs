@@ -348,9 +348,18 @@ impl Shared {
         unsafe {
             if this.as_ref().cells() == 0 {
                 drop(Box::from_raw(this.as_ptr()));
+            } else {
+                // Leaked, with all that it owns: not to be reported.
+                #[cfg(bine_sanitize = "address")]
+                __lsan_ignore_object(this.as_ptr().cast());
             }
         }
     }
+}
+
+#[cfg(bine_sanitize = "address")]
+unsafe extern "C" {
+    fn __lsan_ignore_object(object: *const std::ffi::c_void);
 }
 
 /// # Safety

@@ -389,6 +389,9 @@ impl Drop for TaskRef {
             return;
         }
         fence(Ordering::Acquire);
+        // The thread sanitizer does not understand fences; a load does the same.
+        #[cfg(bine_sanitize = "thread")]
+        self.refs.load(Ordering::Acquire);
         let (task, shared) = (self.0, self.shared);
         // SAFETY: this was the last reference. The runtime counts the cell after it is freed, and
         // is kept by that count until then.

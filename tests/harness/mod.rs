@@ -171,7 +171,8 @@ pub(crate) fn role() -> Option<String> {
     Some(role)
 }
 
-fn child_command(test: &str, role: &str) -> Command {
+/// What runs the test again, as a child with a role.
+pub(crate) fn child_command(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test has a path"));
     command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
