@@ -52,3 +52,4 @@ pub mod coroutine;
 mod fiber;
 pub mod overflow;
 pub mod stack;
+mod valgrind;

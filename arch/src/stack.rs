@@ -19,6 +19,9 @@
 //!   one costs a few nanoseconds).
 //! - A [`StackCache`] is a worker's own supply, used without locks: a magazine of free stacks, and
 //!   a credit of permits.
+//! - A **clean** slot is a free one that is guarded and has no memory. [`trim`] makes the free
+//!   slots of the depots clean, and [`trim_cold`] those that nobody has needed for a while; the
+//!   file `trim.rs` tells how.
 //!
 //! # The promise, and how it is kept
 //!
@@ -50,6 +53,31 @@
 //! Who breaks invariant 3 risks no memory, only the promise: the depot then tries to grow, and may
 //! fail.
 //!
+//! A thread that trims is one more holder of permits: it is promised a batch of slots, takes at
+//! most as many, puts them back, and only then gives the promise back. All of the above holds for
+//! it.
+//!
+//! # Scarcity
+//!
+//! What caches keep in reserve (twice 64 permits and room for 64 stacks of the default size, fewer
+//! of larger ones) is promised to them, and nobody else gets it. That matters only where a depot
+//! cannot grow. From the moment when its growth has failed and less than 1/16 of its capacity is
+//! left to be promised, its stacks are *scarce*, until 1/8 is left again. While they are scarce,
+//!
+//! - each [`StackCache::release`] gives all that its cache holds back. It compares the cache's
+//!   credit with a limit anyway; scarcity makes this limit zero, so the common path pays nothing;
+//! - no cache takes more than the one permit that it was asked for, nor room for its magazine;
+//! - a cache whose [`StackCache::reserve`] would fail gives up its own reserve first;
+//! - a worker that is about to sleep calls [`StackCache::clear_if_scarce`].
+//!
+//! What remains out of reach is the reserve of caches that are not used at all between the first
+//! sign of scarcity and the last stack: of workers that slept already (the runtime's give all they
+//! hold to the process when they have slept for ten seconds), and of workers that run one green
+//! thread which neither blocks nor spawns. At most 192 stacks of the default size each.
+//!
+//! These are hints, kept in relaxed atomics: no promise depends on them. A cache that misses one
+//! keeps its reserve a little longer.
+//!
 //! # Guards
 //!
 //! The guard page is made by `MADV_GUARD_INSTALL` (Linux 6.13), which marks it in the page table,
@@ -60,6 +88,9 @@
 //! two of the process's mappings, of which there are 65,530 by default (`vm.max_map_count`): so
 //! `capacity` counts a slot only once it is guarded, and the limit of about 31,000 stacks shows in
 //! [`StackCache::reserve`]. A part of the limit is left to the rest of the process.
+//!
+//! Under valgrind guards are made by `mprotect` too: it does not know the others, and when a system
+//! call is pointed at one it dies of it. There the limit is about 14,000 stacks.
 //!
 //! Who overflows a stack touches its guard page. If the stack has an owner
 //! ([`Stack::set_owner`]), [`overflow`](crate::overflow) reports it and aborts.
@@ -80,12 +111,37 @@
 //! | 256 KiB | 9.9 | 4.2 |
 //! | 260 KiB | 9.4 | 3.5 |
 //!
+//! # Choosing a size
+//!
+//! [`DEFAULT_STACK_SIZE`] is 256 KiB. An unused page costs nothing, and address space is plentiful:
+//! 47 bits have room for 528 million stacks 260 KiB apart. What a small stack costs is an overflow
+//! in code that its user has not written and cannot see into: C libraries do not count their stack.
+//! Measured with [`Stack::high_water`] in `arch/tests/usage.rs` (x86_64, glibc 2.36, optimised; not
+//! optimised it is up to 600 bytes more):
+//!
+//! | call | bytes of stack |
+//! |---|---|
+//! | `println!` of a short line | 424 |
+//! | `format!` of a floating-point number | 2,552 |
+//! | `getaddrinfo` of `localhost`, from `/etc/hosts` | 4,920 |
+//! | a backtrace, captured and printed into a string | 7,960 |
+//! | a panic that is caught, with a hook that does the same | 19,384 |
+//!
+//! A panic thus would not fit the smallest stacks, and the default leaves the program itself more
+//! than ten times as much as the deepest of these. To choose another size, run the program under
+//! its load with the default one, and look at [`usage`]: `deepest` is what the deepest stack has
+//! used since it was mapped or trimmed. Leave room for what did not happen during the measurement,
+//! at least for a panic.
+//!
 //! # Rejected
 //!
 //! - *Free lists inside the stacks*: commits a page of every stack that was ever free.
 //! - *One mapping a stack*: a system call to make, another to free, and the limit of mappings.
 //! - *Stacks bound at spawn*: what the permits avoid, see above.
 //! - *Growing stacks by copying them*: Rust values have addresses.
+//! - *Marks at the bottom of a stack to find its depth*: commit the page that is least needed.
+//! - *Trimming each stack as it is given back*: a system call for each, and page faults for the
+//!   next to use it.
 
 #![allow(unsafe_code)]
 
@@ -103,6 +159,8 @@ mod depot;
 mod guard;
 mod registry;
 mod slab;
+mod trim;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -110,6 +168,8 @@ mod tests;
 pub use cache::StackCache;
 pub use guard::GuardMechanism;
 pub(crate) use registry::locate;
+pub use trim::{Trimmed, may_be_cold, trim, trim_cold};
+pub use usage::{Usage, usage};
 
 use class::SizeClass;
 use depot::Depot;
@@ -213,7 +273,7 @@ impl Owner {
 /// Dropping it gives it back to the depot of the process; [`StackCache::put`] gives it to a cache,
 /// which is cheaper. Either way it must be given back before the [`Permit`] that it was taken on.
 ///
-/// The memory is not cleared between uses.
+/// The memory is not cleared between uses, except that a stack which was trimmed meanwhile is zero.
 ///
 /// # Invariant
 ///
@@ -343,9 +403,10 @@ pub struct Stats {
     pub mapped: usize,
     /// Slots that have their guard page.
     pub guarded: usize,
-    /// Slots outside the depots: stacks in use, and free ones in the magazines of [`StackCache`]s.
+    /// Slots outside the depots: stacks in use, and free ones in the magazines of [`StackCache`]s
+    /// or just being trimmed.
     pub lent: usize,
-    /// What is promised: permits, and what caches keep in reserve.
+    /// What is promised: permits, what caches keep in reserve, and what is just being trimmed.
     pub promised: usize,
     /// Slabs: the number of mappings that were asked for (the kernel merges neighbours).
     pub slabs: usize,

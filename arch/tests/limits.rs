@@ -138,3 +138,118 @@ fn large_classes_take_what_there_is() {
     let stack = cache.take(&again).unwrap();
     assert!(stack.size() > stack::MAX_STACK_SIZE - 1024);
 }
+
+/// Fills a cache with all that it can hold: twice 64 permits, 64 stacks, and room for these.
+fn fill(cache: &mut StackCache) {
+    let permits: Vec<_> = (0..256).map(|_| cache.reserve(DEFAULT_STACK_SIZE).unwrap()).collect();
+    let stacks: Vec<_> = permits.iter().map(|permit| cache.take(permit).unwrap()).collect();
+    stacks.into_iter().for_each(|stack| cache.put(stack));
+    permits.into_iter().for_each(|permit| cache.release(permit));
+}
+
+/// What a worker does all the time.
+fn use_one(cache: &mut StackCache) {
+    if let Ok(permit) = cache.reserve(DEFAULT_STACK_SIZE) {
+        let stack = cache.take(&permit).unwrap();
+        cache.put(stack);
+        cache.release(permit);
+    }
+}
+
+/// What caches hold in reserve goes to those who need it: at the latest when the caches are next
+/// used. One that is not used keeps what it has, which is bounded.
+fn scarce_stacks_are_shared() {
+    let mut hoards: Vec<_> = (0..8).map(|_| StackCache::new()).collect();
+    // Each in turn, so that none lives on what another one has left.
+    hoards.iter_mut().for_each(fill);
+    let stock = stack::stats().promised;
+    assert!(stock > 8 * 128, "{stock}");
+    // While there is address space: afterwards there may be none for a large list.
+    let mut stacks = Vec::with_capacity(40_000);
+
+    let mut cache = StackCache::new();
+    let (mut permits, error) = exhaust(&mut cache);
+    assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    let free = || {
+        let stats = stack::stats();
+        let capacity = match stats.guard {
+            Some(GuardMechanism::Mprotect) => stats.guarded,
+            _ => stats.mapped,
+        };
+        capacity - stats.promised
+    };
+    let stock = stack::stats().promised - permits.len();
+    assert!(free() == 0 && stock > 8 * 128 && stock <= 8 * 192, "{stock}");
+
+    // Two are not used; the others have had one use.
+    let (idle, busy) = hoards.split_at_mut(2);
+    busy.iter_mut().for_each(use_one);
+    busy.iter_mut().for_each(use_one);
+    assert!(busy.iter().all(StackCache::is_empty));
+    permits.extend(exhaust(&mut cache).0);
+    let kept = stack::stats().promised - permits.len();
+    assert!(kept <= 2 * 192 && free() == 0, "{kept}");
+    // A worker that is about to sleep.
+    idle.iter_mut().for_each(StackCache::clear_if_scarce);
+    permits.extend(exhaust(&mut cache).0);
+    let stats = stack::stats();
+    assert_eq!((free(), stats.promised), (0, permits.len()), "each stack has a permit");
+    println!("{} stacks, {stock} of which were in reserve", permits.len());
+
+    // Every permit is good for a stack, though nothing is to spare.
+    stacks.extend(permits.iter().map(|permit| cache.take(permit).unwrap()));
+    assert_eq!(stack::stats().lent, permits.len());
+    drop(stacks);
+
+    // Plenty again: they are as quick as ever.
+    permits.truncate(permits.len() / 2);
+    use_one(&mut busy[0]);
+    use_one(&mut busy[0]);
+    assert!(!busy[0].is_empty());
+    drop(permits);
+    drop((cache, hoards));
+    let stats = stack::stats();
+    assert_eq!((stats.lent, stats.promised), (0, 0));
+}
+
+#[test]
+fn scarce_mappings_are_shared() {
+    if !child::is_child() {
+        return child::run_to_success(
+            "scarce_mappings_are_shared",
+            &[("BINE_STACK_GUARD", "mprotect")],
+        );
+    }
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    if limit.trim().parse::<usize>().unwrap() > 1_000_000 {
+        return eprintln!("skipped: the limit of mappings is {limit}");
+    }
+    scarce_stacks_are_shared();
+}
+
+#[test]
+fn scarce_address_space_is_shared() {
+    if !child::is_child() {
+        return child::run_to_success("scarce_address_space_is_shared", &[]);
+    }
+    if !limit_address_space(3 << 30) {
+        return eprintln!("skipped: limits of address space are not kept here");
+    }
+    scarce_stacks_are_shared();
+}
+
+/// The last stack can be reserved even by the one who withholds it.
+#[test]
+fn a_cache_uses_its_own_reserve_up() {
+    if !child::is_child() {
+        return child::run_to_success("a_cache_uses_its_own_reserve_up", &[]);
+    }
+    if !limit_address_space(3 << 30) {
+        return eprintln!("skipped: limits of address space are not kept here");
+    }
+    let mut cache = StackCache::new();
+    fill(&mut cache);
+    let (permits, _) = exhaust(&mut cache);
+    let stats = stack::stats();
+    assert_eq!((stats.promised, stats.mapped), (permits.len(), permits.len()));
+}

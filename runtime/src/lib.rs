@@ -23,6 +23,9 @@ pub mod primitive;
 mod queue;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
+mod reap;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
 mod runtime;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]

@@ -8,6 +8,7 @@ use std::{ptr, thread};
 use crossbeam_deque::{Steal, Stealer};
 
 use crate::idle::Woken;
+use crate::reap::Reaper;
 use crate::task::Task;
 use crate::timer::NEVER;
 use crate::wait::WakeBatch;
@@ -187,12 +188,15 @@ fn spin(core: &Core, started: u64) -> bool {
 fn sleep_deeply(core: &Core) {
     let (shared, index) = (core.shared(), core.index);
     shared.count_sleep(index);
+    let mut reaper = Reaper::new(core);
     while shared.idle.is_asleep(index) {
-        match core.next_timer() {
+        let (timer, reap) = (core.next_timer(), reaper.next());
+        match timer.min(reap) {
             NEVER => thread::park(),
             next => match next.checked_sub(clock::now()) {
-                None | Some(0) => break,
-                Some(nanos) => thread::park_timeout(Duration::from_nanos(nanos)),
+                Some(nanos @ 1..) => thread::park_timeout(Duration::from_nanos(nanos)),
+                _ if timer <= reap => break,
+                _ => reaper.reap(),
             },
         }
     }

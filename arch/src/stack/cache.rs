@@ -11,24 +11,23 @@ use super::depot::Depot;
 use super::slab::Slot;
 use super::{DEFAULT_STACK_SIZE, Permit, Stack};
 
-/// The most stacks that a magazine holds, and the number of permits that are fetched at once.
-const MOST: usize = 64;
-/// Neither exceeds this many bytes of address space, as long as it is one stack.
-const MOST_BYTES: usize = 16 << 20;
-
 /// A worker's own supply of stacks and permits of one size class, used without locks.
 ///
 /// All operations take any size class; those of the class of the cache are cheap (a few
 /// instructions, but for one call in dozens that goes to the depot), the others go to the depot
 /// each time.
 ///
-/// What it holds goes back to the process when it is dropped.
+/// What it holds goes back to the process when it is dropped. While stacks are scarce it gives its
+/// stock back at the next [`release`](Self::release), and takes no new one; see the
+/// [module](super).
 ///
 /// # Invariant
 ///
 /// `credit + room` of the depot's promises belong to this cache, and `magazine.len() <= room`.
 pub struct StackCache {
     class: SizeClass,
+    /// That of `class`.
+    depot: &'static Depot,
     /// Permits that can be given out.
     credit: usize,
     /// Free stacks of `class`; the last is the hottest.
@@ -60,6 +59,7 @@ impl StackCache {
     fn of_class(class: SizeClass) -> Self {
         Self {
             class,
+            depot: Depot::of(class),
             credit: 0,
             magazine: Vec::new(),
             room: 0,
@@ -123,25 +123,65 @@ impl StackCache {
         }
         mem::forget(permit);
         self.credit += 1;
-        if self.credit > 2 * self.batch() {
+        if self.credit > self.depot.most_credit() {
             self.shed_credit();
         }
     }
 
-    /// How many permits, or stacks, the depot is asked for at once.
+    /// Whether the cache holds nothing back: neither permits nor stacks, nor the right to keep
+    /// stacks.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.credit == 0 && self.room == 0
+    }
+
+    /// Gives all that the cache holds to the process. It fills again as it is used.
+    pub fn clear(&mut self) {
+        // The stacks first: see the module on the order.
+        if !self.magazine.is_empty() {
+            self.depot.put_all(self.magazine.drain(..));
+        }
+        let promised = mem::take(&mut self.credit) + mem::take(&mut self.room);
+        if promised > 0 {
+            self.depot.withdraw(promised);
+        }
+        self.asked = false;
+    }
+
+    /// As [`clear`](Self::clear), but only while stacks are scarce. For a worker that is about to
+    /// sleep; cheap.
     #[inline]
-    fn batch(&self) -> usize {
-        (MOST_BYTES / self.class.bytes()).clamp(1, MOST)
+    pub fn clear_if_scarce(&mut self) {
+        if self.depot.is_scarce() {
+            self.clear();
+        }
+    }
+
+    /// Gives the colder half of its free stacks to the process, where they can be
+    /// [trimmed](super::trim_cold).
+    pub fn shed_colder_half(&mut self) {
+        let colder = self.magazine.len() / 2;
+        if colder > 0 {
+            self.depot.put_all(self.magazine.drain(..colder));
+        }
     }
 
     #[cold]
     fn reserve_from_depot(&mut self, class: SizeClass) -> io::Result<Permit> {
-        let depot = Depot::of(class);
-        if class == self.class && depot.promise(self.batch()).is_ok() {
-            self.credit += self.batch() - 1;
-        } else {
-            // Near the limit a single one may be left.
-            depot.promise(1)?;
+        if class != self.class {
+            Depot::of(class).promise(1)?;
+            return Ok(Permit(class));
+        }
+        let batch = class.batch();
+        if !self.depot.is_scarce() && self.depot.promise(batch).is_ok() {
+            self.credit += batch - 1;
+            return Ok(Permit(class));
+        }
+        // Near the limit a single one may be left.
+        if let Err(e) = self.depot.promise(1) {
+            // Or what this cache withholds.
+            self.clear();
+            self.depot.try_promise(1).map_err(|_| e)?;
         }
         Ok(Permit(class))
     }
@@ -150,7 +190,7 @@ impl StackCache {
     fn take_from_depot(&mut self, class: SizeClass) -> io::Result<Stack> {
         let depot = Depot::of(class);
         if class == self.class && self.room > 0 {
-            depot.take_recycled(self.room.div_ceil(2), &mut self.magazine);
+            depot.take_guarded(self.room.div_ceil(2), &mut self.magazine);
             if let Some(slot) = self.magazine.pop() {
                 return Ok(Stack { slot, class });
             }
@@ -167,7 +207,7 @@ impl StackCache {
         if self.magazine.len() == self.room {
             // The colder half: it was put first.
             let colder = self.room.div_ceil(2);
-            Depot::of(self.class).put_all(self.magazine.drain(..colder));
+            self.depot.put_all(self.magazine.drain(..colder));
         }
         self.magazine.push(stack.into_slot());
     }
@@ -177,7 +217,10 @@ impl StackCache {
         if self.room > 0 {
             return true;
         }
-        let (depot, room) = (Depot::of(self.class), self.batch());
+        let (depot, room) = (self.depot, self.class.batch());
+        if depot.is_scarce() {
+            return false;
+        }
         let promised = match mem::replace(&mut self.asked, true) {
             false => depot.promise(room).is_ok(),
             // It could not grow before; permits may have been given back since.
@@ -192,9 +235,12 @@ impl StackCache {
 
     #[cold]
     fn shed_credit(&mut self) {
-        let batch = self.batch();
+        if self.depot.is_scarce() {
+            return self.clear();
+        }
+        let batch = self.class.batch().min(self.credit);
         self.credit -= batch;
-        Depot::of(self.class).withdraw(batch);
+        self.depot.withdraw(batch);
     }
 }
 
@@ -206,10 +252,7 @@ impl Default for StackCache {
 
 impl Drop for StackCache {
     fn drop(&mut self) {
-        // The stacks first: see the module on the order.
-        let depot = Depot::of(self.class);
-        depot.put_all(self.magazine.drain(..));
-        depot.withdraw(self.credit + self.room);
+        self.clear();
     }
 }
 

@@ -9,6 +9,11 @@ use super::{MAX_STACK_SIZE, MIN_STACK_SIZE};
 /// How many size classes there are: 16 KiB, 32 KiB, ... 4 GiB.
 pub(super) const COUNT: usize = 19;
 
+/// The most stacks that a cache's magazine holds, and the permits that it fetches at once.
+const MOST: usize = 64;
+/// Neither exceeds this many bytes of address space, as long as it is one stack.
+const MOST_BYTES: usize = 16 << 20;
+
 /// A size class.
 ///
 /// # Invariant
@@ -40,14 +45,25 @@ impl SizeClass {
     }
 
     #[inline]
-    pub(super) fn index(self) -> usize {
-        usize::from(self.0.get()) - 1
+    pub(super) const fn index(self) -> usize {
+        self.0.get() as usize - 1
     }
 
     /// The size that the class stands for.
     #[inline]
-    pub(super) fn bytes(self) -> usize {
+    pub(super) const fn bytes(self) -> usize {
         MIN_STACK_SIZE << self.index()
+    }
+
+    /// How many stacks, or permits, a cache asks the depot for at once: the most that its magazine
+    /// holds.
+    #[inline]
+    pub(super) const fn batch(self) -> usize {
+        match MOST_BYTES / self.bytes() {
+            0 => 1,
+            count if count < MOST => count,
+            _ => MOST,
+        }
     }
 
     /// The bytes of a slot above its guard page: whole pages.

@@ -2,18 +2,21 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Stats;
 use super::class::{self, SizeClass};
 use super::guard::GuardMechanism;
-use super::slab::{FreshSlots, Slot};
+use super::slab::{Extent, FreshSlots, Slot};
+use super::trim;
 
 /// The size of the first slab of a class. Each slab is twice the one before, up to [`LAST_SLAB`].
 const FIRST_SLAB: usize = 64 << 20;
 /// The size of the largest slabs (of those that hold more than one slot).
 const LAST_SLAB: usize = 4 << 30;
+/// How many slabs there are before the first of the largest.
+const DOUBLINGS: usize = (LAST_SLAB / FIRST_SLAB).ilog2() as usize;
 
 /// The free slots of a class. The account is on a cache line of its own: spawning touches it from
 /// any thread.
@@ -30,18 +33,38 @@ pub(super) struct Depot {
     capacity: AtomicUsize,
     class: SizeClass,
     slots: Mutex<Slots>,
+    supply: Supply,
+}
+
+/// How plentiful the stacks of a class are. Read by caches at each release and seldom written: on a
+/// cache line of its own.
+#[repr(align(128))]
+struct Supply {
+    /// The most credit that a cache may keep: none while stacks are scarce.
+    most_credit: AtomicUsize,
+    /// The last try to grow has failed.
+    limited: AtomicBool,
 }
 
 /// What a depot has.
 ///
 /// # Invariant
 ///
-/// Each mapped slot is at one place only: in `fresh` or in `recycled`, or lent.
+/// Each mapped slot is at one place only: in `fresh`, `recycled` or `clean`, or lent (or being
+/// trimmed, by one who was promised it).
 struct Slots {
     /// Never lent yet, and not guarded. The front is carved first.
     fresh: VecDeque<FreshSlots>,
-    /// Guarded and free. The last is the hottest.
-    recycled: Vec<Slot>,
+    /// Guarded and free, and used before. The last is the hottest.
+    recycled: VecDeque<Slot>,
+    /// So many of `recycled`, from the front, nobody has needed since they were last judged: the
+    /// least length that it had meanwhile.
+    cold: usize,
+    /// Guarded and free, with no memory: trimmed, or guarded ahead of their use. Lent when there is
+    /// nothing in `recycled`.
+    clean: Vec<Slot>,
+    /// What was mapped.
+    extents: Vec<Extent>,
     mapped: usize,
     guarded: usize,
     slabs: usize,
@@ -53,10 +76,16 @@ static DEPOTS: [Depot; class::COUNT] = {
     let mut depots = [const { Depot::new(SizeClass::at(0)) }; class::COUNT];
     while index < class::COUNT {
         depots[index].class = SizeClass::at(index);
+        depots[index].supply.most_credit = AtomicUsize::new(most_credit(SizeClass::at(index)));
         index += 1;
     }
     depots
 };
+
+/// What a cache keeps of permits before it gives some back.
+const fn most_credit(class: SizeClass) -> usize {
+    2 * class.batch()
+}
 
 impl Depot {
     const fn new(class: SizeClass) -> Self {
@@ -66,12 +95,16 @@ impl Depot {
             class,
             slots: Mutex::new(Slots {
                 fresh: VecDeque::new(),
-                recycled: Vec::new(),
+                recycled: VecDeque::new(),
+                cold: 0,
+                clean: Vec::new(),
+                extents: Vec::new(),
                 mapped: 0,
                 guarded: 0,
                 slabs: 0,
                 mapped_bytes: 0,
             }),
+            supply: Supply { most_credit: AtomicUsize::new(0), limited: AtomicBool::new(false) },
         }
     }
 
@@ -83,9 +116,60 @@ impl Depot {
     /// Promises `count` slots more, growing if need be; all of them or none.
     pub(super) fn promise(&self, count: usize) -> io::Result<()> {
         while let Err(wanted) = self.try_promise(count) {
-            self.grow_to(wanted)?;
+            if let Err(e) = self.grow_to(wanted) {
+                return self.promise_at_the_limit(count, e);
+            }
         }
+        self.judge_supply();
         Ok(())
+    }
+
+    /// The depot cannot grow. What is just being trimmed was promised for a moment only.
+    #[cold]
+    fn promise_at_the_limit(&self, count: usize, error: io::Error) -> io::Result<()> {
+        self.supply.limited.store(true, Ordering::Relaxed);
+        let promised = trim::with_nothing_in_hand(|| self.try_promise(count));
+        self.judge_supply();
+        promised.map_err(|_| {
+            self.set_scarce(true);
+            error
+        })
+    }
+
+    /// The most permits that a cache may keep in reserve, now.
+    #[inline]
+    pub(super) fn most_credit(&self) -> usize {
+        // Relaxed, as all of `supply`: hints, on which no promise depends.
+        self.supply.most_credit.load(Ordering::Relaxed)
+    }
+
+    /// Whether caches shall keep nothing in reserve.
+    #[inline]
+    pub(super) fn is_scarce(&self) -> bool {
+        self.most_credit() == 0
+    }
+
+    fn set_scarce(&self, scarce: bool) {
+        if self.is_scarce() != scarce {
+            let most = if scarce { 0 } else { most_credit(self.class) };
+            self.supply.most_credit.store(most, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the depot could not grow, says whether stacks are scarce: so from less than 1/16 of
+    /// them on, until 1/8 of them can be promised again.
+    fn judge_supply(&self) {
+        if !self.supply.limited.load(Ordering::Relaxed) {
+            // It may have been called so by one who was refused just before the depot grew.
+            return self.set_scarce(false);
+        }
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let free = capacity.saturating_sub(self.promised.load(Ordering::Relaxed));
+        if free < capacity.div_ceil(16) {
+            self.set_scarce(true);
+        } else if free > capacity.div_ceil(8) {
+            self.set_scarce(false);
+        }
     }
 
     /// Promises `count` slots more if that takes no growth. Otherwise returns the capacity that it
@@ -117,6 +201,7 @@ impl Depot {
         // Release: pairs with the Acquire in `try_promise`.
         let before = self.promised.fetch_sub(count, Ordering::Release);
         debug_assert!(before >= count, "{count} of {before} promised stacks withdrawn");
+        self.judge_supply();
     }
 
     /// Takes a slot, guarded: a recycled one, else a fresh one.
@@ -125,7 +210,7 @@ impl Depot {
     pub(super) fn take(&self) -> io::Result<Slot> {
         let slot = {
             let mut slots = self.lock();
-            if let Some(slot) = slots.recycled.pop() {
+            if let Some(slot) = slots.take_free() {
                 return Ok(slot);
             }
             match slots.carve() {
@@ -154,27 +239,75 @@ impl Depot {
         self.take()
     }
 
-    /// Moves up to `count` recycled slots to the end of `magazine`, the hottest last.
-    pub(super) fn take_recycled(&self, count: usize, magazine: &mut Vec<Slot>) {
+    /// Moves up to `count` guarded slots to the end of `magazine`, the hottest last; clean ones
+    /// only if there are no others.
+    pub(super) fn take_guarded(&self, count: usize, magazine: &mut Vec<Slot>) {
         let mut slots = self.lock();
+        if slots.recycled.is_empty() {
+            let rest = slots.clean.len().saturating_sub(count);
+            return magazine.extend(slots.clean.drain(rest..));
+        }
         let rest = slots.recycled.len().saturating_sub(count);
         magazine.extend(slots.recycled.drain(rest..));
+        slots.cold = slots.cold.min(rest);
     }
 
     pub(super) fn put(&self, slot: Slot) {
-        self.lock().recycled.push(slot);
+        self.lock().recycled.push_back(slot);
+        trim::there_is_something();
     }
 
     /// Puts slots back, the hottest last.
     pub(super) fn put_all(&self, returned: impl Iterator<Item = Slot>) {
         self.lock().recycled.extend(returned);
+        trim::there_is_something();
+    }
+
+    /// How many free slots have been used since they were last trimmed.
+    pub(super) fn recycled(&self) -> usize {
+        self.lock().recycled.len()
+    }
+
+    /// How many of these are cold.
+    pub(super) fn cold(&self) -> usize {
+        self.lock().cold
+    }
+
+    /// Calls all free slots cold, until they are needed, and says how many there are.
+    pub(super) fn judge_cold(&self) -> usize {
+        let mut slots = self.lock();
+        slots.cold = slots.recycled.len();
+        slots.cold
+    }
+
+    /// Takes up to `most` of the coldest slots out, for one who was promised as many. There is room
+    /// to put them back as clean ones, or else none is taken.
+    pub(super) fn take_coldest(&self, most: usize, batch: &mut Vec<Slot>) {
+        let mut slots = self.lock();
+        let count = most.min(slots.recycled.len());
+        if slots.clean.try_reserve(count).is_err() {
+            return;
+        }
+        batch.extend(slots.recycled.drain(..count));
+        slots.cold = slots.cold.saturating_sub(count);
+    }
+
+    /// Puts trimmed slots back.
+    pub(super) fn put_clean(&self, batch: impl Iterator<Item = Slot>) {
+        self.lock().clean.extend(batch);
+    }
+
+    /// What was mapped, and how many of its slots are guarded.
+    pub(super) fn extents(&self) -> (Vec<Extent>, usize) {
+        let slots = self.lock();
+        (slots.extents.clone(), slots.guarded)
     }
 
     pub(super) fn count(&self, stats: &mut Stats) {
         let slots = self.lock();
         stats.mapped += slots.mapped;
         stats.guarded += slots.guarded;
-        stats.lent += slots.guarded - slots.recycled.len();
+        stats.lent += slots.guarded - slots.recycled.len() - slots.clean.len();
         stats.promised += self.promised.load(Ordering::Relaxed);
         stats.slabs += slots.slabs;
         stats.mapped_bytes += slots.mapped_bytes;
@@ -205,6 +338,10 @@ impl Depot {
         // Release: who sees the capacity, and takes the lock, finds the slots; pairs with
         // `try_promise`.
         self.capacity.fetch_add(count, Ordering::Release);
+        if self.supply.limited.load(Ordering::Relaxed) {
+            self.supply.limited.store(false, Ordering::Relaxed);
+            self.set_scarce(false);
+        }
     }
 
     /// A panic under the lock (of the allocator) leaves the lists whole: poison means nothing here.
@@ -221,7 +358,7 @@ fn guard_mechanism() -> GuardMechanism {
 impl Slots {
     /// Maps a slab, for `missing` slots if it can be, and returns how many it has.
     fn map(&mut self, class: SizeClass, missing: usize) -> io::Result<usize> {
-        let doubled = FIRST_SLAB.checked_shl(self.slabs as u32).unwrap_or(LAST_SLAB).min(LAST_SLAB);
+        let doubled = FIRST_SLAB << self.slabs.min(DOUBLINGS);
         let mut count = (doubled / class.stride()).max(missing).max(1);
         let fresh = loop {
             match FreshSlots::map(class, count) {
@@ -235,6 +372,7 @@ impl Slots {
             fresh.unmap();
             return Err(map_error(&e, class, self.mapped));
         }
+        self.extents.push(fresh.extent());
         fresh.register();
         self.fresh.push_back(fresh);
         self.mapped += count;
@@ -247,7 +385,15 @@ impl Slots {
     fn accept(&mut self, fresh: &FreshSlots, count: usize) -> io::Result<()> {
         // Room for all of them now: giving a stack back then allocates nothing.
         self.recycled.try_reserve(self.mapped + count - self.recycled.len())?;
+        self.extents.try_reserve(1)?;
         fresh.first().map_or(Ok(()), |slot| GuardMechanism::decide(slot).map(drop))
+    }
+
+    /// The slot to lend next, of those that are guarded.
+    fn take_free(&mut self) -> Option<Slot> {
+        let Some(slot) = self.recycled.pop_back() else { return self.clean.pop() };
+        self.cold = self.cold.min(self.recycled.len());
+        Some(slot)
     }
 
     /// Carves a fresh slot, for a caller who will guard it.
@@ -263,10 +409,11 @@ impl Slots {
 
     /// Guards a fresh slot ahead of its use.
     fn guard_one(&mut self, class: SizeClass) -> io::Result<()> {
+        self.clean.try_reserve(1)?;
         let Some(slot) = self.carve() else { return Ok(()) };
         match guard_mechanism().install(slot, class) {
             Ok(()) => {
-                self.recycled.push(slot);
+                self.clean.push(slot);
                 Ok(())
             }
             Err(e) => {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::class::{SizeClass, page_size};
 use super::slab::Slot;
+use crate::valgrind;
 
 /// `MADV_GUARD_INSTALL` of `<asm-generic/mman-common.h>`, the same on all architectures.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
@@ -24,6 +25,9 @@ const MAPPINGS_FOR_OTHERS: usize = 2048;
 /// What a guard by `mprotect` costs: the guard itself, and the stack that it separates from its
 /// neighbours.
 const MAPPINGS_PER_GUARD: usize = 2;
+
+/// Mappings that valgrind can keep account of (`VG_N_SEGMENTS`, in 3.19): with more it ends.
+const VALGRINDS_MAPPINGS: usize = 30_000;
 
 /// How the guard page below a stack is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +54,14 @@ impl GuardMechanism {
             return Ok(mechanism);
         }
         let forced = cfg!(bine_mprotect_guards)
+            || valgrind::is_running()
             || std::env::var_os(ENVIRONMENT).as_deref() == Some(OsStr::new("mprotect"));
         let mechanism = if forced { Self::Mprotect } else { probe(slot)? };
         Ok(*MECHANISM.get_or_init(|| mechanism))
     }
 
-    /// Makes the bottom page of `slot` its guard. To do it twice does no harm.
+    /// Makes the bottom page of `slot` its guard, and the rest a stack. To do it twice does no
+    /// harm.
     pub(super) fn install(self, slot: Slot, class: SizeClass) -> io::Result<()> {
         match self {
             Self::Madvise => match madvise_guard(slot) {
@@ -65,7 +71,9 @@ impl GuardMechanism {
                 other => other.map_err(|e| madvise_error(&e, class)),
             },
             Self::Mprotect => mprotect_guard(slot, class),
-        }
+        }?;
+        valgrind::register_stack(slot.limit().addr().get()..slot.end(class));
+        Ok(())
     }
 }
 
@@ -126,9 +134,12 @@ fn mprotect_guard(slot: Slot, class: SizeClass) -> io::Result<()> {
 /// decide.
 fn budget() -> usize {
     static BUDGET: OnceLock<usize> = OnceLock::new();
-    *BUDGET.get_or_init(|| match max_map_count() {
-        Some(limit) => limit.saturating_sub(MAPPINGS_FOR_OTHERS) / MAPPINGS_PER_GUARD,
-        None => usize::MAX,
+    *BUDGET.get_or_init(|| {
+        let of_valgrind = valgrind::is_running().then_some(VALGRINDS_MAPPINGS);
+        match max_map_count().into_iter().chain(of_valgrind).min() {
+            Some(limit) => limit.saturating_sub(MAPPINGS_FOR_OTHERS) / MAPPINGS_PER_GUARD,
+            None => usize::MAX,
+        }
     })
 }
 

@@ -91,9 +91,34 @@ impl Slot {
         start..start + page_size()
     }
 
+    /// One past the last byte of the slot: where the next one begins, if it is not the last.
+    pub(super) fn end(self, class: SizeClass) -> usize {
+        self.0.addr().get() + class.stride()
+    }
+
     /// The guard page, for the system call that makes it one.
     pub(super) fn guard_page(self) -> NonNull<u8> {
         self.0
+    }
+}
+
+/// A slab as it was mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    first: Slot,
+    count: usize,
+    class: SizeClass,
+}
+
+impl Extent {
+    pub(super) fn bytes(self) -> usize {
+        self.count * self.class.stride()
+    }
+
+    /// Its slots, lent or not, from the lowest on.
+    pub(super) fn slots(self) -> impl Iterator<Item = Slot> {
+        // SAFETY: the slab is `count` strides.
+        (0..self.count).map(move |i| Slot(unsafe { self.first.0.add(i * self.class.stride()) }))
     }
 }
 
@@ -157,6 +182,11 @@ impl FreshSlots {
 
     pub(super) fn left(&self) -> usize {
         self.left
+    }
+
+    /// What is left of the slab: all of it, before the first is carved.
+    pub(super) fn extent(&self) -> Extent {
+        Extent { first: self.next, count: self.left, class: self.class }
     }
 
     /// The slot that [`carve`](Self::carve) would return, for a probe of the guard mechanism.
