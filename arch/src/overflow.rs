@@ -18,7 +18,7 @@
 //! 2. the stack has an owner ([`Stack::set_owner`](crate::stack::Stack::set_owner));
 //! 3. the interrupted code ran on that stack: its stack pointer lies in the slot, guard page
 //!    included. Rust code touches each page of a large frame in turn, from the top, so it gets no
-//!    further. C code may be built without that; a stack pointer that lies up to 64 KiB below the
+//!    further (but on riscv64, see `stack`). C code may be built without that; a stack pointer that lies up to 64 KiB below the
 //!    guard counts too, unless it lies on another stack that has an owner: that one may be where
 //!    the code really runs.
 //!

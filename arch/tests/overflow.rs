@@ -94,8 +94,12 @@ unsafe extern "C" fn overflow_by_recursion(_: usize, _: usize) -> ! {
     panic!("survived: {}", recurse(0));
 }
 
+/// A frame that is larger than the stack, in bytes. On riscv64 functions do not touch the pages of
+/// their frames in turn, and the guard, of 15 pages, is what it must not reach past.
+const LARGE: usize = if cfg!(target_arch = "riscv64") { 40_000 } else { 100_000 };
+
 unsafe extern "C" fn overflow_by_a_large_frame(_: usize, _: usize) -> ! {
-    panic!("survived: {}", black_box([1_u8; 100_000])[7]);
+    panic!("survived: {}", black_box([1_u8; LARGE])[7]);
 }
 
 unsafe extern "C" fn touch(_: usize, address: usize) -> ! {
@@ -200,9 +204,9 @@ fn a_fault_above_the_guard_is_no_overflow() {
         let [stack] = neighbours();
         own(&stack, &"somebody");
         overflow::protect_thread();
-        let (page, size) = (stack.limit().as_ptr(), stack.guard().len());
+        let page = stack.limit().as_ptr();
         // SAFETY: the lowest page of a stack that does not reach so far down.
-        assert_eq!(unsafe { libc::mprotect(page.cast(), size, libc::PROT_NONE) }, 0);
+        assert_eq!(unsafe { libc::mprotect(page.cast(), 4096, libc::PROT_NONE) }, 0);
         go(&stack, touch, page.addr());
     }
     let output = child::run("a_fault_above_the_guard_is_no_overflow", &[]);

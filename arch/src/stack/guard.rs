@@ -8,7 +8,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::class::{SizeClass, page_size};
+use super::class::{SizeClass, guard_size};
 use super::slab::Slot;
 use crate::valgrind;
 
@@ -92,7 +92,7 @@ fn madvise_guard(slot: Slot) -> io::Result<()> {
         let page = slot.guard_page().as_ptr().cast();
         // SAFETY: the bottom page of a slot belongs to nobody but its guard: no Rust value is ever
         // there.
-        if unsafe { libc::madvise(page, page_size(), MADV_GUARD_INSTALL) } == 0 {
+        if unsafe { libc::madvise(page, guard_size(), MADV_GUARD_INSTALL) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -119,7 +119,7 @@ fn mprotect_guard(slot: Slot, class: SizeClass) -> io::Result<()> {
     let result = if installed < budget() {
         let page = slot.guard_page().as_ptr().cast();
         // SAFETY: as in `madvise_guard`.
-        match unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } {
+        match unsafe { libc::mprotect(page, guard_size(), libc::PROT_NONE) } {
             0 => return Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-use super::class::{SizeClass, page_size};
+use super::class::{SizeClass, guard_size, page_size};
 use super::{Owner, registry};
 use crate::overflow;
 
@@ -81,14 +81,14 @@ impl Slot {
 
     #[inline]
     pub(super) fn limit(self) -> NonNull<u8> {
-        // SAFETY: a slot is more than a page.
-        unsafe { self.0.add(page_size()) }
+        // SAFETY: a slot is more than its guard.
+        unsafe { self.0.add(guard_size()) }
     }
 
     #[inline]
     pub(super) fn guard(self) -> Range<usize> {
         let start = self.0.addr().get();
-        start..start + page_size()
+        start..start + guard_size()
     }
 
     /// One past the last byte of the slot: where the next one begins, if it is not the last.

@@ -67,7 +67,7 @@ fn a_stack_is_aligned_and_usable_from_top_to_limit() {
         let (top, limit) = (stack.top().addr().get(), stack.limit().addr().get());
         assert_eq!(top % 16, 0);
         assert_eq!(stack.size(), top - limit);
-        assert_eq!(stack.guard(), limit - class::page_size()..limit);
+        assert_eq!(stack.guard(), limit - class::guard_size()..limit);
         assert!(stack.size() <= size && size - stack.size() <= KIB, "{}", stack.size());
         colours.insert(top % 4096);
         // SAFETY: the highest and the lowest byte of memory that is ours.
