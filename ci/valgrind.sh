@@ -32,7 +32,7 @@ excluded() {
 }
 
 # A walk of this length takes seconds.
-export BINE_TORTURE_ROUNDS="${BINE_TORTURE_ROUNDS:-10000}"
+export BINE_TORTURE_ROUNDS="${BINE_TORTURE_ROUNDS:-8000}"
 export BINE_TEST_SWITCHES="${BINE_TEST_SWITCHES:-100000}"
 
 # Tests that are left out of the others.

@@ -51,6 +51,7 @@ use std::ptr::{self, NonNull};
 use crate::backend;
 #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
 use crate::fiber as backend;
+use crate::valgrind;
 
 /// The saved state of a suspended stack: its stack pointer.
 ///
@@ -124,6 +125,7 @@ pub unsafe fn prepare(stack: Bounds, entry: Entry, data: usize) -> Context {
     let Bounds { limit, top } = stack;
     debug_assert!(top.addr().get().is_multiple_of(16), "the top of a stack must be 16-aligned");
     debug_assert!(limit < top, "a stack's limit lies below its top");
+    valgrind::reuse_stack(limit, top);
     #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
     // SAFETY: the caller's promise.
     return unsafe { backend::prepare(stack, entry, data) };

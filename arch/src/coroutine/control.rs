@@ -45,6 +45,7 @@ use std::thread;
 use super::yielder::Yielder;
 use crate::context::{self, Bounds, Context};
 use crate::stack::Owner;
+use crate::valgrind;
 
 /// Instead of the address of an input: unwind.
 pub(super) const UNWIND: usize = 0;
@@ -211,6 +212,7 @@ pub(super) unsafe fn create<I, Y, R, F>(stack: Bounds, label: Label, f: F) -> No
 where
     F: FnOnce(&Yielder<I, Y>, I) -> R,
 {
+    valgrind::reuse_stack(stack.limit, stack.top);
     // SAFETY: the block and the stage are memory of the stack: `fits` says so. `prepare` is given
     // what is left below them, 16-aligned.
     unsafe {
