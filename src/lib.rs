@@ -11,6 +11,11 @@ pub mod runtime {
     pub use bine_runtime::{Abandoned, Builder, Metrics, Runtime};
 }
 
+/// How deep stacks were used, and giving their memory back to the system.
+pub mod stack {
+    pub use bine_arch::stack::{GuardMechanism, Stats, Trimmed, Usage, stats, trim, usage};
+}
+
 /// Locks with the interface of [`std::sync`], and what std has already.
 pub mod sync {
     pub use bine_sync::{
