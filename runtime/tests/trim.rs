@@ -65,7 +65,15 @@ fn the_memory_of_a_peak_goes_back() {
         mib(after),
         mib(resident_of_stacks())
     );
-    assert!(after < before + BOUND, "{before}, then {peak}, then {after}");
+    let stacks = resident_of_stacks();
+    assert!(stacks < BOUND, "{stacks} bytes of stacks after {trimmed:?}");
+    // An emulator and a sanitizer keep memory of their own for what a program has touched.
+    let sanitized = cfg!(any(bine_sanitize = "address", bine_sanitize = "thread"));
+    if sanitized || std::env::var_os("BINE_TEST_RUNNER").is_some() {
+        eprintln!("skipped: the bound on the memory of the process");
+    } else {
+        assert!(after < before + BOUND, "{before}, then {peak}, then {after}");
+    }
     // All of them run again.
     let again: Vec<_> = (0..THREADS).map(|_| runtime.spawn(touch)).collect();
     again.into_iter().for_each(|thread| thread.join().unwrap());
