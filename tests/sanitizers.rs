@@ -273,7 +273,10 @@ mod thread {
             static CELL: Cell = Cell::new();
             static MEETING: Meeting = Meeting::new();
             let here = MEETING.meet();
-            CELL.increments();
+            // Not once: of two accesses at the very same moment neither may find the other's trace.
+            for _ in 0..ROUNDS {
+                CELL.increments();
+            }
             here
         }
         is_reported("thread::a_race", &["data race", "::increments", "begin"], |mode| {
