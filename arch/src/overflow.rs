@@ -68,7 +68,7 @@ use crate::stack;
 mod alternate;
 mod report;
 
-pub use alternate::protect_thread;
+pub use alternate::{Headroom, protect_thread};
 
 use report::Overflow;
 

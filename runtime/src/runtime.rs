@@ -163,13 +163,22 @@ fn start_worker(
     // SAFETY: the caller builds the runtime and holds it.
     let this = unsafe { shared.as_ref() };
     this.enter();
-    thread::Builder::new().name(format!("bine-worker-{index}")).spawn(body).map_err(|error| {
-        // SAFETY: counted above, for a worker that there will not be. Not the last: the owner is
-        // still there.
-        unsafe { Shared::leave(shared) };
-        let kind = error.kind();
-        io::Error::new(kind, format!("cannot start the OS thread of worker {index}: {error}"))
-    })
+    let headroom = overflow::Headroom::hold();
+    let builder = thread::Builder::new().name(format!("bine-worker-{index}"));
+    match headroom.and_then(|_until_it_is_made| builder.spawn(body)) {
+        Ok(thread) => {
+            // One after the other: the headroom of the next must not be what this one needs.
+            this.remotes[index].thread.wait();
+            Ok(thread)
+        }
+        Err(error) => {
+            // SAFETY: counted above, for a worker that there will not be. Not the last: the owner is
+            // still there.
+            unsafe { Shared::leave(shared) };
+            let text = format!("cannot start the OS thread of worker {index}: {error}");
+            Err(io::Error::new(error.kind(), text))
+        }
+    }
 }
 
 /// The life of a worker's OS thread.

@@ -49,6 +49,38 @@ pub fn protect_thread() {
     }
 }
 
+/// Address space that an OS thread will need as it starts, for its alternate stacks and the like.
+///
+/// std ends the process if it gets none for its own alternate stack on a thread that it starts. Who
+/// holds this while the thread is made, and drops it then, either has had no room for the thread,
+/// which is an error, or leaves it enough.
+#[must_use = "it is held until it is dropped"]
+#[derive(Debug)]
+pub struct Headroom(Option<Mapping>);
+
+/// What [`Headroom`] holds beside the room of our own alternate stack, in bytes: std's takes 12 KiB,
+/// and the allocator has a start, too.
+const ROOM_FOR_OTHERS: usize = 448 << 10;
+
+impl Headroom {
+    /// Holds half a megabyte.
+    ///
+    /// # Errors
+    ///
+    /// There is none to be had.
+    pub fn hold() -> io::Result<Self> {
+        Mapping::new(ROOM + saved_registers() + ROOM_FOR_OTHERS).map(|memory| Self(Some(memory)))
+    }
+}
+
+impl Drop for Headroom {
+    fn drop(&mut self) {
+        if let Some(memory) = self.0.take() {
+            memory.unmap();
+        }
+    }
+}
+
 /// The alternate stack that we gave a thread, if any.
 struct AlternateStack(Option<Given>);
 
@@ -118,6 +150,7 @@ fn in_force() -> Option<libc::stack_t> {
 }
 
 /// Memory with a guard page below it. It is not unmapped when it is dropped.
+#[derive(Debug)]
 struct Mapping {
     base: *mut libc::c_void,
     guard: usize,
