@@ -53,6 +53,13 @@ pub(super) const UNWIND: usize = 0;
 /// address of a value without size may be one.
 pub(super) const UNWIND_AND_DROP: usize = usize::MAX;
 
+/// Whether a word is one of the two, and not the address of an input. Addresses of user space are
+/// positive numbers on all processors here.
+#[inline]
+pub(super) fn is_order_to_unwind(word: usize) -> bool {
+    (word as isize) <= 0
+}
+
 /// How often a body that is being dropped may catch its unwinding and suspend again, before that is
 /// taken for an endless loop.
 const MOST_SUSPENSIONS_WHILE_DROPPED: usize = 1_000;
@@ -106,8 +113,6 @@ pub(super) struct Control {
     pub(super) linked: bool,
     /// Whether the stack is of the pool, and says that it is this coroutine's.
     owns_stack: bool,
-    /// Zero, or the OS thread on which it was suspended while that was panicking.
-    pub(super) panicking_on: u32,
     name: Option<Cow<'static, str>>,
     created_at: &'static Location<'static>,
     /// Drops what the stage holds, as the phase says.
@@ -227,7 +232,6 @@ where
             phase: Phase::Fresh,
             linked: false,
             owns_stack: false,
-            panicking_on: 0,
             name: label.name,
             created_at: label.created_at,
             discard: Block::<F, R>::discard,

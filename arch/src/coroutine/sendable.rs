@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use super::control::Phase;
-use super::yielder::current_os_thread;
 use super::{Coroutine, CoroutineState, OwnedStack, StackMemory};
 use crate::overflow;
 
@@ -42,9 +44,11 @@ use crate::overflow;
 /// itself in a destructor) and goes on to unwind on another would spoil the counts of both. So such
 /// a coroutine can only be used where it was suspended; dropping it elsewhere leaks its stack.
 #[must_use = "a coroutine does nothing until it is resumed"]
-pub struct SendCoroutine<Input, Yield, Return, S: StackMemory = OwnedStack>(
-    ManuallyDrop<Coroutine<Input, Yield, Return, S>>,
-);
+pub struct SendCoroutine<Input, Yield, Return, S: StackMemory = OwnedStack> {
+    coroutine: ManuallyDrop<Coroutine<Input, Yield, Return, S>>,
+    /// Zero, or the OS thread on which it was suspended while that was panicking.
+    panicking_on: u32,
+}
 
 // SAFETY: `assert_send` promised it for the stack; the rest is `Send` by these bounds. The pool
 // takes stacks back on any thread. What the thread's panic count has to do with it,
@@ -60,7 +64,8 @@ where
 
 impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S> {
     pub(super) fn new(coroutine: Coroutine<Input, Yield, Return, S>) -> Self {
-        Self(ManuallyDrop::new(coroutine))
+        let panicking_on = panicking_here();
+        Self { coroutine: ManuallyDrop::new(coroutine), panicking_on }
     }
 
     /// As [`Coroutine::resume`].
@@ -75,21 +80,23 @@ impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S
             used_elsewhere();
         }
         overflow::protect_thread();
-        self.0.resume(input)
+        let state = self.coroutine.resume(input);
+        self.panicking_on = panicking_here();
+        state
     }
 
     /// Whether it must not run on this OS thread.
     #[inline]
     fn is_bound_elsewhere(&self) -> bool {
-        // SAFETY: the body does not run, and the control block is there as long as the coroutine.
-        let panicking_on = unsafe { (*self.0.control.as_ptr()).panicking_on };
-        panicking_on != 0 && self.0.phase() == Phase::Started && panicking_on != current_os_thread()
+        self.panicking_on != 0
+            && self.coroutine.phase() == Phase::Started
+            && self.panicking_on != current_os_thread()
     }
 
     /// As [`Coroutine::is_done`].
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.0.is_done()
+        self.coroutine.is_done()
     }
 
     /// Takes the promise back: the coroutine stays on this OS thread.
@@ -103,7 +110,7 @@ impl<Input, Yield, Return, S: StackMemory> SendCoroutine<Input, Yield, Return, S
         }
         let mut this = ManuallyDrop::new(self);
         // SAFETY: taken once; `this` is not dropped.
-        unsafe { ManuallyDrop::take(&mut this.0) }
+        unsafe { ManuallyDrop::take(&mut this.coroutine) }
     }
 }
 
@@ -113,9 +120,16 @@ impl<Input, Yield, Return, S: StackMemory> Drop for SendCoroutine<Input, Yield, 
         if !self.is_bound_elsewhere() {
             // SAFETY: dropped once. (Not to drop it is to forget it, which is sound: it owns no
             // borrows.)
-            unsafe { ManuallyDrop::drop(&mut self.0) };
+            unsafe { ManuallyDrop::drop(&mut self.coroutine) };
         }
     }
+}
+
+/// The number of this OS thread if it is panicking, else zero. (It may be panicking because of what the
+/// coroutine does, or because of what its resumer does: nobody can tell. Both bind it.)
+#[inline]
+fn panicking_here() -> u32 {
+    if thread::panicking() { current_os_thread() } else { 0 }
 }
 
 #[cold]
@@ -129,6 +143,21 @@ fn used_elsewhere() -> ! {
 
 impl<Input, Yield, Return, S: StackMemory> fmt::Debug for SendCoroutine<Input, Yield, Return, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SendCoroutine").field(&*self.0).finish()
+        f.debug_tuple("SendCoroutine").field(&*self.coroutine).finish()
     }
+}
+
+/// The number of the calling OS thread, which is not zero and which no other has (before four
+/// thousand million of them have asked). By value,
+/// and never inlined: the compiler must not keep a thread-local's address over a switch.
+#[cold]
+#[inline(never)]
+fn current_os_thread() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    thread_local!(static NUMBER: Cell<u32> = const { Cell::new(0) });
+    if NUMBER.get() == 0 {
+        // Relaxed: only uniqueness matters.
+        NUMBER.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    NUMBER.get()
 }

@@ -2,15 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
-use super::control::{Control, UNWIND, UNWIND_AND_DROP, start_unwinding};
+use super::control::{Control, UNWIND_AND_DROP, is_order_to_unwind, start_unwinding};
 use crate::context;
 
 /// What the body of a coroutine suspends itself with.
@@ -65,20 +62,18 @@ impl<Input, Yield> Yielder<Input, Yield> {
         // `outside` was saved by the resume that runs it, and the resumer expects the address of a
         // value. It is moved out on the other side; the input here (see the protocol).
         unsafe {
-            (*control).panicking_on = if thread::panicking() { current_os_thread() } else { 0 };
             let word = context::switch(
                 &raw mut (*control).inside,
                 (*control).outside,
                 (&raw mut value) as usize,
             );
-            match word {
-                UNWIND => start_unwinding(),
-                UNWIND_AND_DROP => {
+            if is_order_to_unwind(word) {
+                if word == UNWIND_AND_DROP {
                     ManuallyDrop::drop(&mut value);
-                    start_unwinding()
                 }
-                input => ptr::read(input as *const Input),
+                start_unwinding();
             }
+            ptr::read(word as *const Input)
         }
     }
 
@@ -105,19 +100,4 @@ impl<Input, Yield> fmt::Debug for Yielder<Input, Yield> {
         let name = unsafe { Control::name(self.control) };
         f.debug_struct("Yielder").field("coroutine", &name).finish_non_exhaustive()
     }
-}
-
-/// The number of the calling OS thread, which is not zero and which no other has (before four
-/// thousand million of them have asked). By value,
-/// and never inlined: the compiler must not keep a thread-local's address over a switch.
-#[cold]
-#[inline(never)]
-pub(super) fn current_os_thread() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    thread_local!(static NUMBER: Cell<u32> = const { Cell::new(0) });
-    if NUMBER.get() == 0 {
-        // Relaxed: only uniqueness matters.
-        NUMBER.set(NEXT.fetch_add(1, Ordering::Relaxed));
-    }
-    NUMBER.get()
 }
