@@ -13,8 +13,14 @@ source ci/sanitizer.sh address
 flags+=(-Cunsafe-allow-abi-mismatch=sanitizer)
 build
 
-for options in detect_stack_use_after_return=1:detect_leaks=0 \
-    detect_stack_use_after_return=0:detect_leaks=1; do
-    echo "-- $options"
-    ASAN_OPTIONS="$tool_options:$options" run_tests "${ASAN_TIMEOUT:-400}"
-done
+run_with() {
+    echo "-- $1"
+    ASAN_OPTIONS="$tool_options:$1" run_tests "${ASAN_TIMEOUT:-400}"
+}
+
+run_with detect_stack_use_after_return=1:detect_leaks=0
+skipped+=(
+    "no_payload_keeps_a_scope_from_unwinding_all: bine forgets a payload that cannot be dropped"
+    "one_with_room_is_left_in_force: the test leaks a signal stack, which may still be in use"
+)
+run_with detect_stack_use_after_return=0:detect_leaks=1
