@@ -171,6 +171,13 @@ unsafe fn word_at(address: NonNull<u8>) -> usize {
             word = out(reg) word,
             options(nostack, readonly, preserves_flags),
         );
+        #[cfg(target_arch = "riscv64")]
+        asm!(
+            "ld {word}, 0({address})",
+            address = in(reg) address.as_ptr(),
+            word = out(reg) word,
+            options(nostack, readonly, preserves_flags),
+        );
     }
     word
 }
