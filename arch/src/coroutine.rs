@@ -281,10 +281,10 @@ impl<Input, Yield, Return, S: StackMemory> Coroutine<Input, Yield, Return, S> {
         // returned nor panicked.
         unsafe {
             let word = Control::resume(control, (&raw mut input) as usize);
-            if (*control.as_ptr()).phase == Phase::Started {
-                return CoroutineState::Yielded((word as *const Yield).read());
+            if control::is_end(word) {
+                return CoroutineState::Complete(Self::finish(control, word));
             }
-            CoroutineState::Complete(Self::finish(control, word))
+            CoroutineState::Yielded((word as *const Yield).read())
         }
     }
 

@@ -24,7 +24,10 @@
 //! | resume | [`UNWIND`] | unwind; what the last suspension yielded has been moved out |
 //! | resume | [`UNWIND_AND_DROP`] | unwind; what it yielded is still there: drop it |
 //! | suspend | address of the value, on the coroutine's stack | phase is `Started`; the resumer moves it out |
-//! | end | address of the result, in the stage | phase is `Returned` or `Panicked` |
+//! | end | address of the result, in the stage, with the mark [`END`] | phase is `Returned` or `Panicked` |
+//!
+//! Addresses of user space are positive numbers on all processors here; what else there is to say is
+//! said by the others.
 //!
 //! Whoever is suspended keeps its frames, so the address stays good until the word's receiver
 //! switches in its turn. At the end nobody runs on the coroutine's stack any more, and the result
@@ -53,8 +56,16 @@ pub(super) const UNWIND: usize = 0;
 /// address of a value without size may be one.
 pub(super) const UNWIND_AND_DROP: usize = usize::MAX;
 
-/// Whether a word is one of the two, and not the address of an input. Addresses of user space are
-/// positive numbers on all processors here.
+/// Marks the address of a result.
+const END: usize = 1 << (usize::BITS - 1);
+
+/// Whether the body's word is the address of a result, and not that of a value.
+#[inline]
+pub(super) fn is_end(word: usize) -> bool {
+    (word as isize) < 0
+}
+
+/// Whether the resumer's word is not the address of an input.
 #[inline]
 pub(super) fn is_order_to_unwind(word: usize) -> bool {
     (word as isize) <= 0
@@ -264,7 +275,7 @@ where
         (*control).phase = if result.is_ok() { Phase::Returned } else { Phase::Panicked };
         let result = Stage::<F, R> { result: ManuallyDrop::new(result) };
         stage.write(result);
-        context::switch_final((*control).outside, stage.as_ptr() as usize)
+        context::switch_final((*control).outside, stage.as_ptr() as usize | END)
     }
 }
 
@@ -296,7 +307,7 @@ impl Control {
         // SAFETY: the result is alive, at this address, until the phase says otherwise.
         unsafe {
             (*control.as_ptr()).phase = Phase::Ended;
-            ptr::read(word as *const thread::Result<R>)
+            ptr::read((word & !END) as *const thread::Result<R>)
         }
     }
 
