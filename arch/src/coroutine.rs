@@ -102,8 +102,19 @@
 //! # Cost
 //!
 //! Nothing is allocated but names: the closure and the control block lie at the top of the stack, which comes
-//! from a pool. See [`context`](crate::context) for the switch. What one costs, beside its peer, is
-//! measured by `benches/src/bin/switch.rs`.
+//! from a pool. See [`context`](crate::context) for the switch.
+//!
+//! Measured by `benches/src/bin/switch.rs` beside corosensei 0.3.4 (AMD EPYC of family 26, KVM; the
+//! medians of six runs of nine rounds, in nanoseconds):
+//!
+//! | | here | corosensei |
+//! |---|---|---|
+//! | resume and suspend | 2.64 | 2.69 |
+//! | create, run and drop, on a stack that is handed from one to the next | 4.1 | 8.7 |
+//! | the same in a scope, on a borrowed stack | 5.6 | 2.3 |
+//! | the same with a stack of its own: from the pool here, mapped there | 12 | 9,280 |
+//!
+//! A scope costs more here, as it knows its coroutines and can have many; there it has one.
 
 #![allow(unsafe_code)]
 
