@@ -26,14 +26,6 @@ export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 
 bounded() { timeout --kill-after=10 "${CROSS_TIMEOUT:-300}" "$@"; }
 
-# Debian's packages, on the CI machine only.
-install() {
-    [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null || return 1
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
-    apt-get install -y -qq --no-install-recommends "$@"
-}
-
 # The target of rustc for an architecture.
 target_of() {
     case "$1" in

@@ -12,6 +12,14 @@ export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
 # shellcheck disable=SC2034 # the scripts that source this use it
 target_dir="${CARGO_TARGET_DIR:-target}"
 
+# Installs Debian's packages, on the CI machine only.
+install() {
+    [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null || return 1
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
+    apt-get install -y -qq --no-install-recommends "$@"
+}
+
 # Ends the step because a tool is missing: as a failure on the CI machine, and as a success with a
 # message elsewhere.
 missing() {

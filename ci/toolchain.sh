@@ -27,10 +27,7 @@ command -v nc >/dev/null || packages+=(netcat-openbsd)
 command -v gdb >/dev/null || packages+=(gdb)
 if ((${#packages[@]} > 0)); then
     if [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
-        apt-get install -y -qq --no-install-recommends "${packages[@]}" ||
-            missing "apt-get cannot install ${packages[*]}"
+        install "${packages[@]}" || missing "apt-get cannot install ${packages[*]}"
     else
         echo "not installed: ${packages[*]}"
     fi
@@ -40,7 +37,7 @@ fi
 source=lib/rustlib/src/rust/library
 if [[ "${CI:-}" == true && ! -d "$(rustc --print sysroot)/$source" && ! -d "/usr/$source" ]]; then
     rustup component add rust-src 2>/dev/null ||
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends rustc-web rust-web-src; } ||
+        install rustc-web rust-web-src ||
         echo "not installed: the source of std" >&2
 fi
 command -v cc >/dev/null || missing "rustc needs a C compiler to link with"

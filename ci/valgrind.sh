@@ -8,15 +8,9 @@ set -euo pipefail
 # shellcheck source=ci/environment.sh
 source "$(dirname "$0")/environment.sh"
 
-if ! command -v valgrind >/dev/null && [[ "${CI:-}" == true && "$(id -u)" == 0 ]] &&
-    command -v apt-get >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
-    # Valgrind wants the symbols of the C library's loader.
-    apt-get install -y -qq --no-install-recommends valgrind libc6-dbg ||
-        missing "apt-get cannot install valgrind"
-fi
-command -v valgrind >/dev/null || missing "no valgrind: apt-get install valgrind"
+# Valgrind wants the symbols of the C library's loader.
+command -v valgrind >/dev/null || install valgrind libc6-dbg ||
+    missing "no valgrind: apt-get install valgrind libc6-dbg"
 
 # Says why a test binary is left out, if it is.
 excluded() {

@@ -122,13 +122,30 @@ pub type Entry = unsafe extern "C" fn(arg: usize, data: usize) -> !;
 #[inline]
 #[must_use]
 pub unsafe fn prepare(stack: Bounds, entry: Entry, data: usize) -> Context {
-    let Bounds { limit, top } = stack;
+    // SAFETY: the caller's promise.
+    unsafe { prepare_below(stack, stack.top, entry, data) }
+}
+
+/// As [`prepare`], but below `top`. What lies above that, up to the stack's own top, is the
+/// caller's to write, once this has returned.
+///
+/// # Safety
+///
+/// As for [`prepare`]; `top` is 16-aligned, and lies on the stack.
+#[inline]
+#[must_use]
+pub(crate) unsafe fn prepare_below(
+    stack: Bounds,
+    top: NonNull<u8>,
+    entry: Entry,
+    data: usize,
+) -> Context {
     debug_assert!(top.addr().get().is_multiple_of(16), "the top of a stack must be 16-aligned");
-    debug_assert!(limit < top, "a stack's limit lies below its top");
-    valgrind::reuse_stack(limit, top);
+    debug_assert!(stack.limit < top, "a stack's limit lies below its top");
+    valgrind::reuse_stack(stack.limit, stack.top);
     #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
     // SAFETY: the caller's promise.
-    return unsafe { backend::prepare(stack, entry, data) };
+    return unsafe { backend::prepare(Bounds { top, ..stack }, entry, data) };
     #[cfg(not(any(bine_sanitize = "address", bine_sanitize = "thread")))]
     // SAFETY: the caller's promise is the backend's condition.
     unsafe {

@@ -169,6 +169,7 @@ mod usage;
 mod tests;
 
 pub use cache::StackCache;
+pub(crate) use class::page_size;
 pub use guard::GuardMechanism;
 pub(crate) use registry::locate;
 pub use trim::{Trimmed, may_be_cold, trim, trim_cold};

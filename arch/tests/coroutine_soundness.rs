@@ -2,6 +2,7 @@
 //! and closures that panic while they are dropped, scopes that end in the midst of all that.
 
 mod child;
+mod random;
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::process::ExitStatusExt;
@@ -9,14 +10,14 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, mem, thread};
+use std::{mem, thread};
 
 use bine_arch::coroutine::{
     self, Coroutine, CoroutineState, OwnedStack, Scope, ScopedCoroutine, SendCoroutine,
     StackMemory, Yielder,
 };
 use bine_arch::stack::DEFAULT_STACK_SIZE;
+use random::{Random, rounds, seed};
 
 type Scoped<'scope> = ScopedCoroutine<'scope, (), (), ()>;
 /// Where a coroutine's handle is reached by all, itself among them.
@@ -276,20 +277,6 @@ fn a_panicking_coroutine_spoils_the_count_of_no_other_os_thread() {
     .unwrap();
 }
 
-/// SplitMix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014).
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// What a random scope shares: its coroutines reach each other's handles, and their own.
 struct Shared<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
@@ -396,11 +383,8 @@ fn wander<'scope, 'env>(
 
 #[test]
 fn scopes_whose_coroutines_reach_all_handles_end_in_good_order() {
-    let rounds = env::var("BINE_TORTURE_ROUNDS").map_or(3_000, |text| text.parse().unwrap());
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = env::var("BINE_TORTURE_SEED").map_or_else(|_| clock(), |text| text.parse().unwrap());
-    println!("BINE_TORTURE_SEED={seed}");
-    for round in 0..rounds {
+    let seed = seed();
+    for round in 0..rounds(3_000) {
         let live = Cell::new(0);
         coroutine::scope(|scope| {
             let shared = Rc::new(Shared {

@@ -4,41 +4,15 @@
 //!
 //! `BINE_TORTURE_SEED` repeats a run, `BINE_TORTURE_ROUNDS` sets its length.
 
+mod random;
+
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, thread};
+use std::thread;
 
 use bine_arch::coroutine::{self, Coroutine, CoroutineState, OwnedStack, SendCoroutine, Yielder};
-
-/// SplitMix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-fn seed() -> u64 {
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = env::var("BINE_TORTURE_SEED").map_or_else(|_| clock(), |text| text.parse().unwrap());
-    println!("BINE_TORTURE_SEED={seed}");
-    seed
-}
-
-fn rounds(default: u64) -> u64 {
-    env::var("BINE_TORTURE_ROUNDS").map_or(default, |text| text.parse().unwrap())
-}
+use random::{Random, rounds, seed};
 
 /// How many of the values below are alive.
 static LIVE: AtomicUsize = AtomicUsize::new(0);

@@ -15,12 +15,15 @@ mod machine;
 #[path = "registers/riscv64.rs"]
 mod machine;
 
+mod random;
+
 use std::arch::asm;
 use std::fmt::Write;
 
 use bine_arch::context::{self, Context, Entry};
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, Stack, StackCache};
 use machine::{NAMES, REGISTERS};
+use random::Random;
 
 /// The test's own stack, side 0, and those of seven green threads.
 const SIDES: usize = 8;
@@ -68,22 +71,9 @@ unsafe extern "C" fn switch_away(switch: *const Switch) -> usize {
     unsafe { context::switch((*switch).save, (*switch).to, (*switch).word) }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    /// The numbers of one side.
-    fn new(seed: u64, side: usize) -> Self {
-        Self(seed.wrapping_add((side as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+/// The numbers of one side.
+fn numbers_of(seed: u64, side: usize) -> Random {
+    Random(seed.wrapping_add((side as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)))
 }
 
 impl Side {
@@ -197,7 +187,7 @@ unsafe fn end(side: &Side) -> ! {
 unsafe fn fill_registers(side: &Side) {
     // SAFETY: the side is one of `play`'s; `hold` gets what it asks for.
     unsafe {
-        let mut random = Random::new((*side.game).seed, side.index);
+        let mut random = numbers_of((*side.game).seed, side.index);
         let mut values = Values { loaded: [0; REGISTERS], found: [0; REGISTERS] };
         while let Some(switch) = side.draw(&mut random) {
             values.loaded = std::array::from_fn(|_| random.next());
@@ -280,7 +270,7 @@ macro_rules! live_values {
 unsafe fn live_with_values(side: &Side) {
     // SAFETY: the side is one of `play`'s; the assembly is empty.
     unsafe {
-        let mut random = Random::new((*side.game).seed, side.index);
+        let mut random = numbers_of((*side.game).seed, side.index);
         machine::for_each_register!(live_values, side, random);
     }
 }

@@ -48,7 +48,6 @@ use std::thread;
 use super::yielder::Yielder;
 use crate::context::{self, Bounds, Context};
 use crate::stack::Owner;
-use crate::valgrind;
 
 /// Instead of the address of an input: unwind.
 pub(super) const UNWIND: usize = 0;
@@ -228,15 +227,14 @@ pub(super) unsafe fn create<I, Y, R, F>(stack: Bounds, label: Label, f: F) -> No
 where
     F: FnOnce(&Yielder<I, Y>, I) -> R,
 {
-    valgrind::reuse_stack(stack.limit, stack.top);
-    // SAFETY: the block and the stage are memory of the stack: `fits` says so. `prepare` is given
+    // SAFETY: the block and the stage are memory of the stack: `fits` says so. The first frame gets
     // what is left below them, 16-aligned.
     unsafe {
         let control = stack.top.sub(CONTROL_SIZE).cast::<Control>();
         let stage = Block::<F, R>::stage(control);
+        let (entry, data) = (entry::<I, Y, R, F>, control.as_ptr() as usize);
+        let inside = context::prepare_below(stack, stage.cast(), entry, data);
         stage.write(Stage { closure: ManuallyDrop::new(f) });
-        let rest = Bounds { top: stage.cast(), ..stack };
-        let inside = context::prepare(rest, entry::<I, Y, R, F>, control.as_ptr() as usize);
         control.write(Control {
             inside,
             outside: Context::null(),

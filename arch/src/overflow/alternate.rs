@@ -19,6 +19,8 @@ use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ptr;
 
+use crate::stack::page_size;
+
 /// What a handler may use, besides the registers that the kernel saves, in bytes. Ours takes less
 /// than 5 KiB of it in a debug build and 3 KiB in a release build, measured on x86_64; but the
 /// handlers to which faults are forwarded may want to print a backtrace.
@@ -159,8 +161,7 @@ struct Mapping {
 
 impl Mapping {
     fn new(room: usize) -> io::Result<Self> {
-        // SAFETY: no preconditions.
-        let guard = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let guard = page_size();
         let size = room.next_multiple_of(guard);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
         let protection = libc::PROT_READ | libc::PROT_WRITE;

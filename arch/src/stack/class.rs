@@ -102,7 +102,7 @@ fn too_large(size: usize) -> io::Error {
 
 /// The size of a page, in bytes: a power of two.
 #[inline]
-pub(super) fn page_size() -> usize {
+pub(crate) fn page_size() -> usize {
     // The architecture has no other; known at compile time, it keeps divisions out of the hot
     // paths.
     const FIXED: Option<usize> = if cfg!(target_arch = "x86_64") { Some(4096) } else { None };

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Stats;
 use super::class::{self, SizeClass};
 use super::guard::GuardMechanism;
-use super::slab::{Extent, FreshSlots, Slot};
+use super::slab::{FreshSlots, Slot};
 use super::trim;
 
 /// The size of the first slab of a class. Each slab is twice the one before, up to [`LAST_SLAB`].
@@ -63,8 +63,6 @@ struct Slots {
     /// Guarded and free, with no memory: trimmed, or guarded ahead of their use. Lent when there is
     /// nothing in `recycled`.
     clean: Vec<Slot>,
-    /// What was mapped.
-    extents: Vec<Extent>,
     mapped: usize,
     guarded: usize,
     slabs: usize,
@@ -98,7 +96,6 @@ impl Depot {
                 recycled: VecDeque::new(),
                 cold: 0,
                 clean: Vec::new(),
-                extents: Vec::new(),
                 mapped: 0,
                 guarded: 0,
                 slabs: 0,
@@ -297,10 +294,9 @@ impl Depot {
         self.lock().clean.extend(batch);
     }
 
-    /// What was mapped, and how many of its slots are guarded.
-    pub(super) fn extents(&self) -> (Vec<Extent>, usize) {
-        let slots = self.lock();
-        (slots.extents.clone(), slots.guarded)
+    /// How many slots have their guard.
+    pub(super) fn guarded(&self) -> usize {
+        self.lock().guarded
     }
 
     pub(super) fn count(&self, stats: &mut Stats) {
@@ -372,7 +368,6 @@ impl Slots {
             fresh.unmap();
             return Err(map_error(&e, class, self.mapped));
         }
-        self.extents.push(fresh.extent());
         fresh.register();
         self.fresh.push_back(fresh);
         self.mapped += count;
@@ -385,7 +380,6 @@ impl Slots {
     fn accept(&mut self, fresh: &FreshSlots, count: usize) -> io::Result<()> {
         // Room for all of them now: giving a stack back then allocates nothing.
         self.recycled.try_reserve(self.mapped + count - self.recycled.len())?;
-        self.extents.try_reserve(1)?;
         fresh.first().map_or(Ok(()), |slot| GuardMechanism::decide(slot).map(drop))
     }
 

@@ -1,37 +1,36 @@
-//! Which slot an address lies in: what a signal handler asks, so without locks or allocation.
+//! The slabs of all classes, and which slot an address lies in. A signal handler asks, so this works
+//! without locks or allocation.
 //!
 //! A list of the slabs, in nodes that are never freed: slabs are never unmapped either. It is a
 //! handful of nodes long, as each slab of a class is twice the size of the one before.
 
 #![allow(unsafe_code)]
 
+use std::iter;
 use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::class::SizeClass;
-use super::slab::Slot;
+use super::slab::{Extent, Slot};
 use super::{Describe, Owner};
 
 /// # Invariant
 ///
-/// `first` is the first of `count` slots of `class`, which lie in one slab. `next` is null or a
-/// node that was leaked.
+/// `next` is null or a node that was leaked.
 struct Slab {
-    first: Slot,
-    count: usize,
-    class: SizeClass,
+    extent: Extent,
     next: *const Self,
 }
 
 /// The slab that was mapped last.
 static NEWEST: AtomicPtr<Slab> = AtomicPtr::new(ptr::null_mut());
 
-/// Enters a slab that is here to stay, of `count` slots.
-pub(super) fn enter(first: Slot, count: usize, class: SizeClass) {
-    let slab = Box::into_raw(Box::new(Slab { first, count, class, next: ptr::null() }));
+/// Enters a slab that is here to stay.
+pub(super) fn enter(extent: Extent) {
+    let slab = Box::into_raw(Box::new(Slab { extent, next: ptr::null() }));
     // Relaxed: the node behind the pointer is not read here. Release on success: pairs with the
-    // Acquire in `locate`, which reads this node and, as the exchanges form one release sequence,
+    // Acquire in `extents`, which reads this node and, as the exchanges form one release sequence,
     // all older ones.
     let mut newest = NEWEST.load(Ordering::Relaxed);
     loop {
@@ -44,6 +43,18 @@ pub(super) fn enter(first: Slot, count: usize, class: SizeClass) {
     }
 }
 
+/// What was mapped: all slabs, the newest first. May be called in a signal handler.
+pub(super) fn extents() -> impl Iterator<Item = Extent> {
+    // Acquire: pairs with the Release in `enter`.
+    let mut next = NEWEST.load(Ordering::Acquire).cast_const();
+    iter::from_fn(move || {
+        // SAFETY: null, or a node that was published whole, is never freed and not written again.
+        let slab = unsafe { next.as_ref() }?;
+        next = slab.next;
+        Some(slab.extent)
+    })
+}
+
 /// A slot that was found by an address in it, whoever has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
@@ -53,21 +64,10 @@ pub(crate) struct Site {
 
 /// The slot that `address` lies in, its guard page included. May be called in a signal handler.
 pub(crate) fn locate(address: usize) -> Option<Site> {
-    // Acquire: pairs with the Release in `enter`.
-    let mut next = NEWEST.load(Ordering::Acquire).cast_const();
-    loop {
-        // SAFETY: null, or a node that was published whole, is never freed and not written again.
-        let slab = unsafe { next.as_ref() }?;
-        let class = slab.class;
-        // An address below the slab wraps around, to an index that is too large.
-        let index = address.wrapping_sub(slab.first.guard().start) / class.stride();
-        if index < slab.count {
-            // SAFETY: the slab has so many slots.
-            let slot = unsafe { slab.first.nth(index, class) };
-            return Some(Site { slot, class });
-        }
-        next = slab.next;
-    }
+    extents().find_map(|extent| {
+        let slot = extent.slot_at(address)?;
+        Some(Site { slot, class: extent.class() })
+    })
 }
 
 impl Site {

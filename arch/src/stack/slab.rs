@@ -103,6 +103,10 @@ impl Slot {
 }
 
 /// A slab as it was mapped.
+///
+/// # Invariant
+///
+/// `first` is the first of `count` slots of `class`, which lie in one slab.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     first: Slot,
@@ -111,14 +115,26 @@ pub(super) struct Extent {
 }
 
 impl Extent {
+    pub(super) fn class(self) -> SizeClass {
+        self.class
+    }
+
     pub(super) fn bytes(self) -> usize {
         self.count * self.class.stride()
     }
 
     /// Its slots, lent or not, from the lowest on.
     pub(super) fn slots(self) -> impl Iterator<Item = Slot> {
-        // SAFETY: the slab is `count` strides.
-        (0..self.count).map(move |i| Slot(unsafe { self.first.0.add(i * self.class.stride()) }))
+        // SAFETY: the slab has `count` slots.
+        (0..self.count).map(move |index| unsafe { self.first.nth(index, self.class) })
+    }
+
+    /// The slot that `address` lies in, its guard included.
+    pub(super) fn slot_at(self, address: usize) -> Option<Slot> {
+        // An address below the slab wraps around, to an index that is too large.
+        let index = address.wrapping_sub(self.first.guard().start) / self.class.stride();
+        // SAFETY: the slab has so many slots.
+        (index < self.count).then(|| unsafe { self.first.nth(index, self.class) })
     }
 }
 
@@ -156,7 +172,7 @@ impl FreshSlots {
     /// Lets the handler of overflows know a slab, of which nothing has been carved and which stays.
     pub(super) fn register(&self) {
         overflow::install();
-        registry::enter(self.next, self.left, self.class);
+        registry::enter(Extent { first: self.next, count: self.left, class: self.class });
     }
 
     /// Gives a slab back, of which nothing has been carved.
@@ -182,11 +198,6 @@ impl FreshSlots {
 
     pub(super) fn left(&self) -> usize {
         self.left
-    }
-
-    /// What is left of the slab: all of it, before the first is carved.
-    pub(super) fn extent(&self) -> Extent {
-        Extent { first: self.next, count: self.left, class: self.class }
     }
 
     /// The slot that [`carve`](Self::carve) would return, for a probe of the guard mechanism.

@@ -22,7 +22,7 @@ use super::Stack;
 use super::class::{SizeClass, page_size};
 use super::depot::Depot;
 use super::slab::{Extent, Slot};
-use super::trim;
+use super::{registry, trim};
 
 /// Pages that the kernel is asked for at a time: 64 MiB, at 4 KiB a page.
 const CHUNK: usize = 16 * 1024;
@@ -56,10 +56,11 @@ pub fn usage() -> io::Result<Vec<Usage>> {
     let mut residence = Residence::new();
     let mut measured = Vec::new();
     for class in SizeClass::all() {
-        let (extents, stacks) = Depot::of(class).extents();
-        if extents.is_empty() {
+        let mut extents = registry::extents().filter(|extent| extent.class() == class).peekable();
+        if extents.peek().is_none() {
             continue;
         }
+        let stacks = Depot::of(class).guarded();
         let mut usage = Usage { stack_size: class.bytes(), stacks, resident: 0, deepest: 0 };
         for extent in extents {
             measure(extent, class, &mut residence, &mut usage)?;
