@@ -17,6 +17,9 @@ pub mod driver;
 mod idle;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
+mod interrupt;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
 mod os_parker;
 pub mod primitive;
 #[allow(unsafe_code)]

@@ -29,6 +29,7 @@ use bine_arch::context::Context;
 use bine_arch::stack::{Permit, Stack};
 
 use crate::completion::{Completed, Completion};
+use crate::interrupt::Interrupts;
 use crate::queue::Node;
 use crate::shared::Shared;
 use crate::token::Token;
@@ -52,6 +53,7 @@ pub(crate) struct Task {
     pub(crate) stack: UnsafeCell<Option<Stack>>,
     pub(crate) permit: UnsafeCell<Option<Permit>>,
     pub(crate) completion: Completion<Unparker>,
+    pub(crate) interrupts: Interrupts,
     vtable: &'static Vtable,
     /// Valid while the cell is: a runtime is freed only when no cell of its is left.
     pub(crate) shared: NonNull<Shared>,
@@ -218,6 +220,7 @@ impl Task {
             stack: UnsafeCell::new(None),
             permit: UnsafeCell::new(Some(attributes.permit)),
             completion: Completion::new(),
+            interrupts: Interrupts::default(),
             vtable: &TaskCell::<F, T>::VTABLE,
             shared: attributes.shared,
             user_token: AtomicBool::new(false),

@@ -14,7 +14,9 @@
 #[cfg(bine_loom)]
 pub use self::on_loom::{Unparker, park};
 #[cfg(not(bine_loom))]
-pub use self::on_threads::{Unparker, WakeBatch, checkpoint, is_green, park, park_until};
+pub use self::on_threads::{
+    Unparker, WakeBatch, checkpoint, is_green, panicking, park, park_until, shielded,
+};
 
 #[cfg(bine_loom)]
 mod on_loom {
@@ -48,6 +50,7 @@ mod on_threads {
     use std::time::Instant;
 
     use crate::clock;
+    use crate::interrupt::Shield;
     use crate::os_parker::OsParker;
     use crate::shared::Shared;
     use crate::task::{ANYWHERE, TaskRef};
@@ -106,12 +109,19 @@ mod on_threads {
     }
 
     /// Waits until the calling thread is unparked. May return for no reason.
+    ///
+    /// # Panics
+    ///
+    /// Unwinds if the thread is green and was cancelled. An operation takes back what it published,
+    /// in the destructor of a guard of its own.
     #[inline]
     pub fn park() {
         match worker::green() {
             Some((core, task)) => {
                 // SAFETY: the thread that runs is alive.
-                if !unsafe { task.as_ref() }.token.try_consume() {
+                let this = unsafe { task.as_ref() };
+                this.interrupts.look();
+                if !this.token.try_consume() {
                     core.park(task);
                 }
             }
@@ -121,18 +131,44 @@ mod on_threads {
 
     /// Waits until the calling thread is unparked or `deadline` has passed. May return for no
     /// reason.
+    ///
+    /// # Panics
+    ///
+    /// As [`park`].
     pub fn park_until(deadline: Instant) {
         let Some((core, task)) = worker::green() else {
             return OsParker::current().park_until(deadline);
         };
         // SAFETY: the thread that runs is alive.
-        if unsafe { task.as_ref() }.token.try_consume() {
+        let this = unsafe { task.as_ref() };
+        this.interrupts.look();
+        if this.token.try_consume() {
             return;
         }
         // SAFETY: the run reference is borrowed for the length of the wait, and not dropped.
         let target = ManuallyDrop::new(unsafe { TaskRef::from_owned(task) });
         let timers = &core.shared().remotes[core.index].timers;
         timers.with_deadline(&target, clock::nanos_of(deadline), || core.park(task));
+    }
+
+    /// Runs `f`, whose waits are not interrupted if the calling green thread is cancelled.
+    pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
+        let _shield = Shield::raise();
+        f()
+    }
+
+    /// Whether the calling thread unwinds from a panic. False if it unwinds because it was cancelled:
+    /// what it leaves behind is then as it should be.
+    #[inline]
+    pub fn panicking() -> bool {
+        std::thread::panicking() && !unwinds_cancelled()
+    }
+
+    #[cold]
+    fn unwinds_cancelled() -> bool {
+        // SAFETY: the thread that runs is alive.
+        worker::green()
+            .is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.unwinds_cancelled())
     }
 
     /// Whether the caller runs on a green thread (of any runtime).

@@ -240,7 +240,11 @@ impl Core {
     #[inline]
     pub(crate) fn checkpoint(&self, task: NonNull<Task>) {
         match self.budget.get() {
-            0 => self.yield_now(task),
+            0 => {
+                // SAFETY: the thread that runs is alive.
+                unsafe { task.as_ref() }.interrupts.look();
+                self.yield_now(task);
+            }
             left => self.budget.set(left - 1),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the calling thread unwinds from a panic. The one place that asks.
-pub(crate) fn panicking() -> bool {
-    std::thread::panicking()
-}
+/// Whether the calling thread unwinds from a panic; a cancellation is none. The one place that asks.
+#[cfg(not(bine_loom))]
+use bine_runtime::wait::panicking;
+#[cfg(bine_loom)]
+use std::thread::panicking;
 
 /// Set once somebody has panicked while they held the lock that it belongs to.
 ///

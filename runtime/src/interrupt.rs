@@ -1,0 +1,144 @@
+//! What a green thread has to attend to before it next waits: so far, that it was cancelled.
+//!
+//! # Protocol
+//!
+//! Whoever cancels a thread sets a bit in its word and then unparks it. Every wait of bine's goes
+//! through [`wait::park`](crate::wait::park) or `park_until`, which look at the word first. A thread
+//! that is parked thus wakes up, finds the condition that it waits for unmet, is about to park
+//! again, and unwinds there; one whose condition is met meanwhile completes its operation, and
+//! unwinds at the next one. A thread that looks at the word just before the bit is set finds the
+//! token of the unpark, and does not park.
+//!
+//! The bit stays: a thread that catches the unwinding and goes on unwinds again when it next waits.
+//!
+//! # What is never interrupted
+//!
+//! - Sections of the user's ([`shielded`](crate::thread::shielded)) and of the runtime's own.
+//! - A thread that unwinds already, for whatever reason: a second unwinding out of a destructor
+//!   would end the process.
+//! - Threads of a program that aborts on panic; there nobody can be cancelled.
+
+use std::any::Any;
+use std::fmt;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+use crate::task::TaskRef;
+use crate::wait::Unparker;
+use crate::worker;
+
+/// The thread was cancelled.
+const CANCELLED: u8 = 1 << 0;
+
+/// The payload of the unwinding that ends a cancelled green thread, and hence the error of its join.
+///
+/// ```
+/// use bine_runtime::thread::{self, Cancelled};
+///
+/// let waits = thread::spawn(|| thread::park());
+/// waits.cancel().unwrap();
+/// assert!(waits.join().unwrap_err().is::<Cancelled>());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the green thread was cancelled")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// A thread's word, and what belongs to it; see the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupts {
+    word: AtomicU8,
+    /// How many sections that must not be interrupted the thread is in. Atomic, since a section may
+    /// end on a coroutine that another thread has resumed; all accesses are Relaxed, by one at a time.
+    shields: AtomicU32,
+    /// The thread unwinds because it was cancelled, or did and has caught that. Accessed as `shields`.
+    unwinding: AtomicBool,
+}
+
+impl Interrupts {
+    /// For the calling thread, before it waits: attends to what there is. Does not switch.
+    ///
+    /// # Panics
+    ///
+    /// As [`attend`](Self::attend).
+    #[inline]
+    pub(crate) fn look(&self) {
+        // Relaxed: whoever sets a bit unparks the thread afterwards, and a wait that consumes that
+        // token acquires what came before (see the module's documentation).
+        if self.word.load(Ordering::Relaxed) != 0 {
+            self.attend();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // Acquire pairs with the Release in `cancel`: what the canceller did before is visible.
+        self.word.load(Ordering::Acquire) & CANCELLED != 0
+    }
+
+    /// Does what is to be done before the calling thread waits, which may be to unwind.
+    ///
+    /// # Panics
+    ///
+    /// With [`Cancelled`] if the thread was cancelled and may be interrupted.
+    #[cold]
+    fn attend(&self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // Whatever unwinding there was has been caught.
+        self.unwinding.store(false, Ordering::Relaxed);
+        if self.is_cancelled() && self.shields.load(Ordering::Relaxed) == 0 {
+            self.unwinding.store(true, Ordering::Relaxed);
+            // Without the panic hook: nothing went wrong.
+            panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>);
+        }
+    }
+
+    /// Whether the thread, which unwinds, does so because it was cancelled.
+    pub(crate) fn unwinds_cancelled(&self) -> bool {
+        self.unwinding.load(Ordering::Relaxed)
+    }
+}
+
+impl TaskRef {
+    /// Has the thread unwind when it next waits, or now if it waits. Nothing happens to a thread that
+    /// has ended.
+    pub(crate) fn cancel(&self) {
+        // Release pairs with the Acquire in `is_cancelled`.
+        self.interrupts.word.fetch_or(CANCELLED, Ordering::Release);
+        Unparker::from_task(self.clone()).unpark();
+    }
+}
+
+/// A section in which the green thread that made this is not interrupted. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Shield(Option<TaskRef>);
+
+impl Shield {
+    /// For the calling thread. Nothing on an OS thread.
+    pub(crate) fn raise() -> Self {
+        let task = worker::green().map(|(_, task)| {
+            // SAFETY: the thread that runs is alive.
+            unsafe { TaskRef::from_borrowed(task) }
+        });
+        if let Some(task) = &task {
+            task.interrupts.shields.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(task)
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.interrupts.shields.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

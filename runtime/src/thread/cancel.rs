@@ -1,0 +1,84 @@
+//! Cancelling green threads; `interrupt.rs` has the protocol.
+
+use std::io;
+
+use super::join::JoinHandle;
+use crate::interrupt::Shield;
+use crate::worker;
+
+impl<T> JoinHandle<T> {
+    /// Asks the thread to end: the blocking call that it is in, or the next one, unwinds with a
+    /// payload of type [`Cancelled`](super::Cancelled), which is then the error of
+    /// [`join`](Self::join). Destructors run, the panic hook does not.
+    ///
+    /// Blocking calls are all those of bine's that can wait, [`yield_now`](super::yield_now) among
+    /// them. A thread that makes none is not interrupted; it may look at
+    /// [`cancelled`](super::cancelled) now and then. An operation whose time has come at the same
+    /// moment completes: nothing that it has received is lost.
+    ///
+    /// What waits in a destructor while the thread unwinds, in [`shielded`](super::shielded), or for
+    /// the end of a scope is not interrupted. What blocks in a destructor that runs in the normal
+    /// course is: put it into `shielded`.
+    ///
+    /// The request stays. A thread that catches the unwinding unwinds again when it next blocks.
+    ///
+    /// ```
+    /// use bine_runtime::thread::{self, Cancelled};
+    ///
+    /// bine_runtime::run(|| {
+    ///     let ticker = thread::spawn(|| loop {
+    ///         thread::sleep(std::time::Duration::from_secs(1));
+    ///     });
+    ///     ticker.cancel().unwrap();
+    ///     assert!(ticker.join().unwrap_err().is::<Cancelled>());
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` in a program built with `panic = "abort"`, where nothing can unwind. The thread
+    /// goes on.
+    pub fn cancel(&self) -> io::Result<()> {
+        check_unwinding()?;
+        self.task().cancel();
+        Ok(())
+    }
+}
+
+/// An error where panics abort: nothing can be cancelled there.
+pub(crate) fn check_unwinding() -> io::Result<()> {
+    if cfg!(panic = "unwind") {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "a green thread is cancelled by unwinding it, and this program is built with panic = \"abort\"",
+    ))
+}
+
+/// Whether the calling green thread was cancelled. For those that compute for long without blocking.
+/// False on OS threads.
+#[must_use]
+pub fn cancelled() -> bool {
+    // SAFETY: the thread that runs is alive.
+    worker::green().is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.is_cancelled())
+}
+
+/// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled. They
+/// are again afterwards.
+///
+/// ```
+/// use bine_runtime::thread;
+///
+/// let writer = thread::spawn(|| {
+///     thread::shielded(|| {
+///         thread::yield_now(); // both halves, or neither
+///     });
+///     thread::cancelled()
+/// });
+/// writer.join().unwrap();
+/// ```
+pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
+    let _shield = Shield::raise();
+    f()
+}

@@ -1,0 +1,139 @@
+//! Making green threads.
+
+use std::io;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::ptr::NonNull;
+
+use super::handle::{Inner, Thread};
+use super::join::JoinHandle;
+use crate::runtime::{self, Runtime};
+use crate::shared::{Shared, SpawnOptions, spawn_on};
+use crate::worker;
+
+/// Spawns a green thread on the caller's runtime; from other threads, on the default one.
+///
+/// ```
+/// let thread = bine_runtime::spawn(|| "done");
+/// assert_eq!(thread.join().unwrap(), "done");
+/// ```
+///
+/// What it captures must be `Send`, and must not borrow from the caller:
+///
+/// ```compile_fail,E0277
+/// let counted_here = std::rc::Rc::new(1);
+/// bine_runtime::spawn(move || drop(counted_here));
+/// ```
+///
+/// ```compile_fail,E0373
+/// let text = String::from("mine");
+/// bine_runtime::spawn(|| println!("{text}"));
+/// ```
+///
+/// # Panics
+///
+/// If the thread cannot be made, as `std::thread::spawn`. [`Builder::spawn`] returns the error.
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().spawn(f) {
+        Ok(handle) => handle,
+        Err(error) => panic!("failed to spawn a green thread: {error}"),
+    }
+}
+
+/// How a green thread is to be made; see [`std::thread::Builder`].
+#[derive(Debug, Default)]
+#[must_use = "must eventually spawn the thread"]
+pub struct Builder(SpawnOptions);
+
+impl Builder {
+    /// The runtime's defaults, no name.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the thread.
+    pub fn name(mut self, name: String) -> Self {
+        self.0.name = Some(name);
+        self
+    }
+
+    /// The size of its stack in bytes, guard page included; rounded up to a power of two. An
+    /// overflow ends the process, with a message that names the thread.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.0.stack_size = Some(bytes);
+        self
+    }
+
+    /// In a migrating runtime: keeps the thread on the worker that first runs it. In others every
+    /// thread stays there.
+    pub fn pinned(mut self, pinned: bool) -> Self {
+        self.0.pinned = pinned;
+        self
+    }
+
+    /// Spawns the thread on the caller's runtime; from other threads, on the default one.
+    ///
+    /// # Errors
+    ///
+    /// If no stack or no memory can be had, or the default runtime cannot be started. The text says
+    /// what was tried.
+    ///
+    /// # Panics
+    ///
+    /// If the name contains a NUL byte, as std.
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let shared = match worker::core() {
+            Some(core) => core.shared,
+            None => runtime::default_runtime()?.shared_ptr(),
+        };
+        // SAFETY: the closure is 'static. A worker's runtime lives while it runs, and the default
+        // one for ever.
+        unsafe { self.spawn_unchecked(shared, f) }
+    }
+
+    /// Spawns the thread on `runtime`.
+    ///
+    /// # Errors and panics
+    ///
+    /// As [`spawn`](Self::spawn).
+    #[track_caller]
+    pub fn spawn_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: the closure is 'static, and the runtime is borrowed.
+        unsafe { self.spawn_unchecked(runtime.shared_ptr(), f) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`spawn_on`].
+    #[track_caller]
+    unsafe fn spawn_unchecked<F, T>(
+        self,
+        shared: NonNull<Shared>,
+        f: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        if self.0.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            panic!("thread name may not contain interior null bytes");
+        }
+        // SAFETY: the caller's promise.
+        let task = unsafe { spawn_on(shared, self.0, Location::caller(), f)? };
+        Ok(JoinHandle { thread: Thread(Inner::Green(task)), result: PhantomData })
+    }
+}
