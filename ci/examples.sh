@@ -103,7 +103,7 @@ load() {
 }
 
 # The examples that end by themselves.
-for name in generators pipeline infinite_list recover event_loop; do
+for name in generators pipeline infinite_list recover event_loop migration; do
     echo "-- $name"
     timeout 120 "$examples/$name" >"$work/$name.log" || fail "$name ended with status $?"
     [[ -s "$work/$name.log" ]] || fail "$name wrote nothing"

@@ -76,8 +76,10 @@ impl Builder {
     /// across a blocking call of bine's, in whatever form: an open `LocalKey::with`, an `Rc` cloned
     /// out of a `std::thread_local!` (a `ThreadRng` is one), an epoch guard, the address of
     /// `errno`. After the call the thread may be on another OS thread, and that storage another
-    /// thread's. [`thread::Builder::pinned`](crate::thread::Builder::pinned) exempts one green
-    /// thread.
+    /// thread's. The compiler may keep the address of a thread-local by itself, where one function
+    /// uses it both before and after a blocking call: such uses belong into functions of their own
+    /// that are never inlined. `docs/migration.md` tells more.
+    /// [`thread::Builder::pinned`](crate::thread::Builder::pinned) exempts one green thread.
     pub unsafe fn migrate(mut self) -> Self {
         self.migrating = true;
         self
