@@ -21,6 +21,9 @@ mod interrupt;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod os_parker;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod panic_report;
 pub mod primitive;
 #[allow(unsafe_code)]
 mod queue;
@@ -45,6 +48,9 @@ pub mod thread;
 #[allow(unsafe_code)]
 mod timer;
 mod token;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod unwinding;
 #[allow(unsafe_code)]
 pub mod wait;
 #[cfg(not(bine_loom))]

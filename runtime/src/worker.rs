@@ -50,6 +50,7 @@ use crate::shared::Shared;
 use crate::task::{ANYWHERE, Task, TaskRef};
 use crate::timer::NEVER;
 use crate::token::{Commit, Unpark};
+use crate::unwinding;
 
 /// Picks between two looks at the inbox and the timers.
 const ARRIVALS_INTERVAL: u32 = 4;
@@ -215,15 +216,49 @@ impl Core {
     #[inline]
     pub(crate) fn park(&self, task: NonNull<Task>) {
         self.set_home(task);
+        if std::thread::panicking() {
+            return self.park_unwinding(task);
+        }
+        self.park_here(task);
+    }
+
+    #[inline]
+    fn park_here(&self, task: NonNull<Task>) {
         let next = self.next_context();
         // SAFETY: `task` is the thread that runs here.
         unsafe { self.leave(task, Left::Park(task), next) };
+    }
+
+    /// As [`park`](Self::park), for a thread that unwinds. (`self` may be another's afterwards.)
+    #[cold]
+    #[inline(never)]
+    fn park_unwinding(&self, task: NonNull<Task>) {
+        let lifted = unwinding::lift();
+        self.park_here(task);
+        unwinding::put_back(lifted);
+    }
+
+    /// As [`yield_now`](Self::yield_now), for a thread that unwinds.
+    #[cold]
+    #[inline(never)]
+    fn yield_unwinding(&self, task: NonNull<Task>) {
+        let lifted = unwinding::lift();
+        self.yield_here(task);
+        unwinding::put_back(lifted);
     }
 
     /// Puts `task`, which runs, at the back of the queue, if anything else is runnable here.
     #[inline]
     pub(crate) fn yield_now(&self, task: NonNull<Task>) {
         self.set_home(task);
+        if std::thread::panicking() {
+            return self.yield_unwinding(task);
+        }
+        self.yield_here(task);
+    }
+
+    #[inline]
+    fn yield_here(&self, task: NonNull<Task>) {
         let Some(next) = self.pick().and_then(|next| self.enter_task(next)) else {
             if self.stopping.get() || self.out_of_stacks.get() {
                 // SAFETY: `task` is the thread that runs here. It may be elsewhere afterwards.
@@ -249,8 +284,8 @@ impl Core {
         }
     }
 
-    /// In a migrating runtime, a thread that is unwinding must come back to this OS thread: its
-    /// panic count is a thread-local of std's that cannot be moved.
+    /// In a migrating runtime, a thread that is unwinding comes back to this OS thread: its panic
+    /// count is a thread-local of std's, which cannot be moved where `unwinding` finds no means.
     #[inline]
     fn set_home(&self, task: NonNull<Task>) {
         if !self.shared().migrating {

@@ -3,6 +3,7 @@
 mod random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -163,4 +164,49 @@ fn bounds_are_those_of_std() {
     sync::<bine_sync::MutexGuard<'static, u32>>();
     assert_eq!(*Mutex::<u32>::default().lock().unwrap(), 0);
     assert_eq!(*Mutex::from(3).lock().unwrap(), 3);
+}
+
+/// A green thread that holds a lock while a neighbour waits in the middle of unwinding.
+#[test]
+fn a_neighbours_panic_poisons_nothing() {
+    for migrating in [false, true] {
+        let builder = bine_runtime::Builder::new().workers(1);
+        // SAFETY: nothing here keeps a thread-local borrow across a blocking call.
+        let builder = if migrating { unsafe { builder.migrate() } } else { builder };
+        let runtime = builder.build().unwrap();
+        let (theirs, ours) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(())));
+        let (lock, both) = (Arc::clone(&theirs), Arc::clone(&ours));
+        runtime.run(move || {
+            let gate = Arc::new(Mutex::new(()));
+            let closed = gate.lock().unwrap();
+            let begun = Arc::new(AtomicBool::new(false));
+            let (seen, waits) = (Arc::clone(&begun), WaitsForGate(Arc::clone(&gate), begun));
+            let held = both.lock().unwrap();
+            let unwinds = bine_runtime::spawn(move || {
+                let _held = lock.lock().unwrap();
+                let _waits = waits;
+                resume_unwind(Box::new(()));
+            });
+            // From here on it has begun to unwind, and waits for the gate.
+            while !seen.load(Ordering::Relaxed) {
+                bine_runtime::thread::yield_now();
+            }
+            drop(held);
+            drop(closed);
+            assert!(unwinds.join().is_err());
+        });
+        assert!(theirs.is_poisoned());
+        assert!(!ours.is_poisoned());
+    }
+}
+
+/// Waits when it is dropped.
+struct WaitsForGate(Arc<Mutex<()>>, Arc<AtomicBool>);
+
+impl Drop for WaitsForGate {
+    fn drop(&mut self) {
+        // There is one worker: who sees this runs once we wait.
+        self.1.store(true, Ordering::Relaxed);
+        drop(self.0.lock());
+    }
 }

@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 
 use super::Runtime;
 use crate::clock;
+use crate::panic_report;
 use crate::queue::Inbox;
 use crate::search;
 use crate::shared::{Counters, Remote, Shared};
@@ -97,6 +98,7 @@ impl Builder {
         let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK_SIZE);
         // Says now, and not at the first spawn, that no stack of this size can be had.
         drop(Permit::reserve(stack_size)?);
+        panic_report::install();
         let deques: Vec<_> = (0..workers).map(|_| (Deque::new_lifo(), Deque::new_fifo())).collect();
         let remotes = deques.iter().map(|(fresh, ready)| remote(fresh, ready)).collect();
         let shared = Shared::new(remotes, self.migrating, stack_size);

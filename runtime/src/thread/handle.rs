@@ -38,7 +38,7 @@ pub(super) enum Inner {
 }
 
 impl Thread {
-    /// Makes the token of this thread available, so that its current or next [`park`] returns.
+    /// Makes the token of this thread available, so that its current or next [`park`](super::park) returns.
     pub fn unpark(&self) {
         match &self.0 {
             Inner::Green(task) => {

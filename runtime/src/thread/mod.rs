@@ -1,6 +1,20 @@
 //! Green threads with the interface of [`std::thread`].
 //!
 //! Everything here also works on plain OS threads, where it does what std does.
+//!
+//! # Panics
+//!
+//! A panic on a green thread is reported with that thread's name and the place that spawned it, by a
+//! panic hook that the first runtime sets if the program has set none until then. A program's own
+//! hook, set before or later, stays.
+//!
+//! A panic hook must not wait in a blocking call of bine's. std remembers for each OS thread that its
+//! hook runs, and ends the process if that OS thread panics meanwhile, which may be another green
+//! thread. bine takes that mark along with the count of panics where it can, but does not promise it.
+//!
+//! [`panicking`] is each green thread's own, also when it or a neighbour waits while it unwinds. Only
+//! if the system has refused what that takes (an OS thread, for a moment, or a little memory) may a
+//! thread see a neighbour's.
 
 mod cancel;
 mod handle;
