@@ -415,6 +415,31 @@ fn a_refused_poller_thread_is_an_error() {
     println!("{role}: {descriptors} descriptors with and without the errors");
 }
 
+#[test]
+fn blocking_calls_without_threads_run_in_place() {
+    let test = "blocking_calls_without_threads_run_in_place";
+    let Some(role) = role() else { return in_both_modes(test) };
+    let runtime = Mode::named(&role).runtime(2);
+    become_nobody();
+    set_limit(libc::RLIMIT_NPROC, 0);
+    let before = os_threads();
+    let job = |number| {
+        let name = std::thread::current().name().map(String::from);
+        (number * 2, name.is_some_and(|name| name.starts_with("bine-blocking-")))
+    };
+    let all = |pooled: bool| {
+        let call = |number: u64| runtime.spawn(move || bine::blocking(move || job(number)));
+        let threads: Vec<_> = (0..100).map(call).collect();
+        for (number, thread) in (0..).zip(threads) {
+            assert_eq!(thread.join().expect("no panic"), (number * 2, pooled));
+        }
+    };
+    all(false);
+    assert_eq!(os_threads(), before);
+    set_limit(libc::RLIMIT_NPROC, u64::MAX);
+    all(true);
+}
+
 /// Bytes of address space that the process uses.
 fn address_space() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc is there");

@@ -189,3 +189,46 @@ fn a_joiner_that_wakes_up_by_itself_is_gone_before_it_is_woken() {
         green.join().unwrap();
     });
 }
+
+/// The joiner replaces what it has registered while the thread ends: it is woken by what it
+/// registered last, or finds the result, or is woken by what it could not take back any more.
+#[test]
+fn complete_against_a_joiner_that_registers_anew() {
+    model("completion::complete_against_a_joiner_that_registers_anew", || {
+        let cell = Cell::new();
+        let green = spawn(&cell);
+        let mut registered = register(&cell);
+        // SAFETY: this is the one joiner.
+        if let Some(old) = unsafe { cell.completion.take_back() } {
+            // SAFETY: it was taken back.
+            old.word.with(|word| assert_eq!(unsafe { *word }, 7));
+            registered = register(&cell);
+        }
+        if registered {
+            while !cell.completion.is_done() {
+                thread::park();
+            }
+        }
+        cell.take_result();
+        green.join().unwrap();
+        assert_eq!(cell.woken.load(Counting), usize::from(registered));
+        assert_eq!(cell.owners.load(Counting), 1);
+    });
+}
+
+/// The joiner takes its registration back and goes, while the thread ends.
+#[test]
+fn complete_against_a_joiner_that_takes_itself_back_and_detaches() {
+    model("completion::complete_against_a_joiner_that_takes_itself_back_and_detaches", || {
+        let cell = Cell::new();
+        let green = spawn(&cell);
+        register(&cell);
+        // SAFETY: this is the one joiner.
+        drop(unsafe { cell.completion.take_back() });
+        if cell.completion.detach() {
+            cell.take_result();
+        }
+        green.join().unwrap();
+        assert_eq!(cell.owners.load(Counting), 1);
+    });
+}

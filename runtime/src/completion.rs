@@ -4,6 +4,7 @@
 //!   RUNNING --register--> WAITING --complete--> DONE     (complete returns the joiner to wake)
 //!   RUNNING --complete--> DONE                           (the joiner finds the result)
 //!   RUNNING --detach----> DETACHED --complete--> DONE    (the thread itself drops the result)
+//!   WAITING --take_back-> RUNNING                        (the joiner registers anew, or not at all)
 //!   WAITING --detach----> DETACHED                       (a joiner that gave up; as above)
 //!   DONE    --detach----> DETACHED                       (the detacher drops the result)
 //! ```
@@ -33,8 +34,8 @@ pub enum Completed<W> {
 #[derive(Debug)]
 pub struct Completion<W> {
     state: AtomicU32,
-    /// Invariant: written by the one joiner before it enters WAITING, read by the one completer
-    /// after it has left WAITING.
+    /// Invariant: the joiner's in RUNNING; in WAITING it belongs to whoever leaves that state, by
+    /// `complete` or by `take_back`.
     joiner: UnsafeCell<Option<W>>,
 }
 
@@ -65,13 +66,31 @@ impl<W> Completion<W> {
     ///
     /// # Safety
     ///
-    /// Once: there is one joiner, and it has not detached.
+    /// There is one joiner. It is not registered, and has not detached.
     pub unsafe fn register(&self, joiner: W) -> bool {
         // SAFETY: in RUNNING the cell belongs to the one joiner; in DONE nobody reads it.
         self.joiner.with_mut(|cell| unsafe { *cell = Some(joiner) });
         // Release pairs with the Acquire of `complete`, which reads the joiner. Acquire on failure
         // pairs with its Release, as in `is_done`.
         self.state.compare_exchange(RUNNING, WAITING, Ordering::Release, Ordering::Acquire).is_ok()
+    }
+
+    /// The joiner takes back what it registered, if it did and the thread has not ended since.
+    ///
+    /// # Safety
+    ///
+    /// By the one joiner, which has not detached.
+    pub unsafe fn take_back(&self) -> Option<W> {
+        // Relaxed: the joiner's own step is the only one to WAITING.
+        if self.state.load(Ordering::Relaxed) != WAITING {
+            return None;
+        }
+        // Relaxed: what we read we have written; the completer that comes later finds what the next
+        // `register` releases.
+        let relaxed = Ordering::Relaxed;
+        self.state.compare_exchange(WAITING, RUNNING, relaxed, relaxed).ok()?;
+        // SAFETY: out of WAITING the cell is the joiner's again.
+        self.joiner.with_mut(|cell| unsafe { (*cell).take() })
     }
 
     /// The thread has ended and its result is in place. Unless `Detached` is returned, the result
@@ -138,6 +157,22 @@ mod tests {
         // SAFETY: once.
         assert_eq!(unsafe { second.complete() }, Completed::Joinable(None));
         assert!(second.detach());
+    }
+
+    #[test]
+    fn a_joiner_replaces_what_it_registered() {
+        let completion = Completion::new();
+        // SAFETY: one joiner; each once, or after it was taken back.
+        unsafe {
+            assert_eq!(completion.take_back(), None);
+            assert!(completion.register(7));
+            assert_eq!(completion.take_back(), Some(7));
+            assert_eq!(completion.take_back(), None);
+            assert!(completion.register(8));
+            assert_eq!(completion.complete(), Completed::Joinable(Some(8)));
+            assert_eq!(completion.take_back(), None);
+        }
+        assert!(completion.is_done());
     }
 
     #[test]

@@ -217,12 +217,14 @@ impl Idle {
         self.states.iter().map(|word| asleep(word.load(Ordering::Relaxed))).sum()
     }
 
-    fn searchers(&self) -> isize {
+    /// How many search, after a fence.
+    pub(crate) fn searchers(&self) -> isize {
         // Relaxed: the caller has a fence, or takes a hint.
         self.searching.load(Ordering::Relaxed)
     }
 
-    fn enter_search(&self) {
+    /// Counts a searcher, unasked: one that is about to be started.
+    pub(crate) fn enter_search(&self) {
         // Relaxed: a submitter that does not see this yet wakes one worker too many.
         self.searching.fetch_add(1, Ordering::Relaxed);
     }

@@ -8,6 +8,8 @@
 
 #![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+mod blocking;
 #[cfg(not(bine_loom))]
 mod clock;
 #[allow(unsafe_code)]
@@ -59,14 +61,16 @@ mod worker;
 
 #[cfg(not(bine_loom))]
 pub use self::{
+    blocking::blocking,
     runtime::{Builder, Metrics, Runtime, default_runtime, run},
     task::Abandoned,
-    thread::spawn,
+    thread::{block_on, spawn},
 };
 
 /// The protocols, for the models in `loom-tests/`. No part of the interface.
 #[doc(hidden)]
 pub mod protocol {
+    pub use crate::blocking::{Crew, Done, Means};
     pub use crate::completion::{Completed, Completion};
     pub use crate::idle::{Idle, Woken};
     pub use crate::queue::{Inbox, LocalQueue, Node};

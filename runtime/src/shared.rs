@@ -237,11 +237,13 @@ impl Shared {
     /// Has the joiner of thread `id`, which is no thread of this runtime, woken if the runtime stops
     /// first.
     pub(crate) fn add_foreign_joiner(&self, id: u64, joiner: Unparker) {
-        self.foreign_joiners.lock().insert(id, joiner);
+        // What was there is dropped after the lock: a waker is somebody's code.
+        let _before = self.foreign_joiners.lock().insert(id, joiner);
     }
 
     pub(crate) fn remove_foreign_joiner(&self, id: u64) {
-        self.foreign_joiners.lock().remove(&id);
+        // As above.
+        let _before = self.foreign_joiners.lock().remove(&id);
     }
 }
 

@@ -45,8 +45,10 @@ mod on_loom {
 #[cfg(not(bine_loom))]
 mod on_threads {
     use std::mem::ManuallyDrop;
+    use std::panic::{self, AssertUnwindSafe};
     use std::ptr::NonNull;
     use std::sync::Arc;
+    use std::task::Waker;
     use std::time::Instant;
 
     use crate::clock;
@@ -68,6 +70,8 @@ mod on_threads {
     enum Target {
         Green(TaskRef),
         Os(Arc<OsParker>),
+        /// No thread of its own: a future that awaits.
+        Waker(Waker),
     }
 
     impl Unparker {
@@ -85,14 +89,33 @@ mod on_threads {
             Self(Target::Green(task))
         }
 
+        pub(crate) fn from_waker(waker: Waker) -> Self {
+            Self(Target::Waker(waker))
+        }
+
+        /// Whether it stands for a future, so that `unpark` runs code of others.
+        #[inline]
+        pub(crate) fn is_waker(&self) -> bool {
+            matches!(self.0, Target::Waker(_))
+        }
+
         /// Makes the thread's current or next [`park`] return.
         #[inline]
         pub fn unpark(self) {
             match self.0 {
                 Target::Green(task) => unpark_green(&task),
                 Target::Os(parker) => parker.unpark(),
+                Target::Waker(waker) => wake(waker),
             }
         }
+    }
+
+    /// Wakes a future. Its waker is somebody's code, which must not unwind into ours.
+    #[cold]
+    fn wake(waker: Waker) {
+        let woken = panic::catch_unwind(AssertUnwindSafe(|| shielded(|| waker.wake())));
+        // The panic was reported; its payload may panic when dropped.
+        woken.unwrap_or_else(std::mem::forget);
     }
 
     /// The caller's reference keeps the thread's cell, and that its runtime's shared state, however
@@ -224,6 +247,7 @@ mod on_threads {
                         parker.unpark();
                         woken += 1;
                     }
+                    Target::Waker(waker) => wake(waker.clone()),
                 }
             }
             // `threads` still keeps every runtime that is named here.

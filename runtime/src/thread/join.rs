@@ -2,7 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread::Result;
 
 use super::handle::{Inner, Thread};
@@ -13,15 +16,39 @@ use crate::worker;
 
 /// The right to wait for a green thread's end and take its result; see [`std::thread::JoinHandle`].
 /// Dropping it detaches the thread.
+///
+/// It is a future as well, whose output is that of [`join`](Self::join), for asynchronous code that
+/// waits for a green thread. It panics if it is polled again after that.
+///
+/// ```
+/// let thread = bine_runtime::spawn(|| "done");
+/// assert_eq!(bine_runtime::block_on(thread).unwrap(), "done");
+/// ```
 pub struct JoinHandle<T> {
-    pub(super) thread: Thread,
-    pub(super) result: PhantomData<fn() -> T>,
+    thread: Thread,
+    awaited: Awaited,
+    result: PhantomData<fn() -> T>,
+}
+
+/// What the handle has done as a future.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Never,
+    /// It may have a waker registered, in one place or two.
+    Pending,
+    /// It has given the result away.
+    Ready,
 }
 
 // The result leaves by value, to one taker, so the handle may be shared whatever `T` is, as in std.
 // (`PhantomData<fn() -> T>` makes it Send and Sync.)
 
 impl<T> JoinHandle<T> {
+    /// The one handle for a thread that was just made, whose result is a `T`.
+    pub(super) fn new(thread: Thread) -> Self {
+        Self { thread, awaited: Awaited::Never, result: PhantomData }
+    }
+
     pub(super) fn task(&self) -> &TaskRef {
         match &self.thread.0 {
             Inner::Green(task) => task,
@@ -44,17 +71,79 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// If a thread joins itself, as std.
-    pub fn join(self) -> Result<T> {
+    /// If a thread joins itself, as std. If the handle was awaited to the end.
+    pub fn join(mut self) -> Result<T> {
+        self.forget_waker();
         if worker::green().is_some_and(|(_, task)| task == self.task().as_ptr()) {
             panic!("failed to join a green thread: it would wait for itself");
         }
         if !wait_for_end(self.task()) {
             return Err(Box::new(Abandoned));
         }
+        self.take_result()
+    }
+
+    /// The thread has ended.
+    fn take_result(&self) -> Result<T> {
         // SAFETY: the thread has ended and this is its one join handle, with its result's type.
         let result = unsafe { self.task().take_result::<T>() };
         result.unwrap_or_else(|| Err(Box::new(Abandoned) as Box<dyn Any + Send>))
+    }
+
+    /// Takes back what `poll` has registered.
+    ///
+    /// # Panics
+    ///
+    /// If the result was given away.
+    fn forget_waker(&mut self) {
+        match self.awaited {
+            Awaited::Never => {}
+            Awaited::Pending => self.take_waker_back(),
+            Awaited::Ready => panic!("the green thread's result was taken by awaiting it"),
+        }
+    }
+
+    fn take_waker_back(&mut self) {
+        self.awaited = Awaited::Never;
+        // SAFETY: ours is the one join handle.
+        drop(unsafe { self.task().completion.take_back() });
+        shared_of(self.task()).remove_foreign_joiner(self.task().id);
+    }
+}
+
+fn shared_of(task: &TaskRef) -> &Shared {
+    // SAFETY: the reference keeps the cell, and the cell its runtime's shared state.
+    unsafe { task.shared.as_ref() }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        this.forget_waker();
+        let task = this.task();
+        let joiner = Unparker::from_waker(context.waker().clone());
+        // SAFETY: ours is the one join handle, and what it had registered was taken back.
+        let ended =
+            task.completion.is_done() || !unsafe { task.completion.register(joiner.clone()) };
+        if !ended {
+            // Whoever is woken need not be a thread of the runtime, which may stop first.
+            let shared = shared_of(task);
+            shared.add_foreign_joiner(task.id, joiner);
+            if !shared.has_stopped() {
+                this.awaited = Awaited::Pending;
+                return Poll::Pending;
+            }
+        }
+        let result = if ended || task.completion.is_done() {
+            this.take_result()
+        } else {
+            Err(Box::new(Abandoned) as Box<dyn Any + Send>)
+        };
+        this.take_waker_back();
+        this.awaited = Awaited::Ready;
+        Poll::Ready(result)
     }
 }
 
@@ -100,6 +189,9 @@ impl Drop for ForeignJoiner<'_> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
+        if self.awaited == Awaited::Pending {
+            self.take_waker_back();
+        }
         if self.task().completion.detach() {
             // SAFETY: the completion gave the result to us. Empty after a join.
             unsafe { self.task().drop_result() };

@@ -16,6 +16,7 @@
 //! if the system has refused what that takes (an OS thread, for a moment, or a little memory) may a
 //! thread see a neighbour's.
 
+mod block_on;
 mod cancel;
 mod handle;
 mod join;
@@ -27,6 +28,7 @@ use std::num::NonZeroUsize;
 
 pub use std::thread::{Result, panicking};
 
+pub use self::block_on::block_on;
 pub(crate) use self::handle::allocate_ids;
 pub use self::{
     cancel::{cancelled, shielded},

@@ -1,7 +1,6 @@
 //! Making green threads.
 
 use std::io;
-use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
 
@@ -134,6 +133,6 @@ impl Builder {
         }
         // SAFETY: the caller's promise.
         let task = unsafe { spawn_on(shared, self.0, Location::caller(), f)? };
-        Ok(JoinHandle { thread: Thread(Inner::Green(task)), result: PhantomData })
+        Ok(JoinHandle::new(Thread(Inner::Green(task))))
     }
 }

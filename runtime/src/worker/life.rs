@@ -23,6 +23,14 @@ pub(super) unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
             current_worker().shared().count_end(current_worker().index);
             Task::complete(task)
         };
+        // Here, where the thread is still whole: a waker is somebody's code, and may block.
+        let joiner = match joiner {
+            Some(waker) if waker.is_waker() => {
+                waker.unpark();
+                None
+            }
+            joiner => joiner,
+        };
         // The thread may have moved: ask for the worker anew.
         let core = current_worker();
         let (stack, permit) = release(core, task, joiner);

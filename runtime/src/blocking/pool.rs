@@ -1,0 +1,155 @@
+//! The pool: its queue, its OS threads, and the jobs as it sees them.
+
+use std::num::NonZeroU32;
+use std::process;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use bine_arch::overflow;
+use crossbeam_deque::{Injector, Steal};
+use parking_lot::Mutex;
+
+use super::crew::{Crew, Means};
+
+/// How many threads there are at most.
+const LIMIT: usize = 512;
+
+/// A thread that has had nothing to do for so long leaves.
+#[cfg(not(test))]
+const IDLE_PERIOD: Duration = Duration::from_secs(10);
+#[cfg(test)]
+const IDLE_PERIOD: Duration = Duration::from_millis(20);
+
+/// What a job starts with: the function that runs it, given the address of this.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Header(pub(super) unsafe fn(NonNull<Header>));
+
+/// A job that is to be run once, kept by the one who waits for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job(NonNull<Header>);
+
+// SAFETY: `Pool::submit` is given jobs that may run on any thread.
+unsafe impl Send for Job {}
+
+/// The threads and their queue. Never freed: the threads refer to it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    crew: Crew,
+    jobs: Injector<Job>,
+    /// The thread of each slot, from before it first sleeps; after that of a former one.
+    threads: Box<[Mutex<Option<Thread>>]>,
+    /// One thread is started at a time: the headroom of the next must not be what this one needs.
+    starting: Mutex<()>,
+    /// How many were started, for their names.
+    started: AtomicUsize,
+    /// The process that has the threads; a fork of it has none.
+    pid: Option<NonZeroU32>,
+}
+
+impl Pool {
+    /// The one of the process. None in a fork of the process that has it.
+    pub(super) fn get() -> Option<&'static Self> {
+        static POOL: OnceLock<Pool> = OnceLock::new();
+        let pool = POOL.get_or_init(|| Self::new(LIMIT));
+        (pool.pid == NonZeroU32::new(process::id())).then_some(pool)
+    }
+
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            crew: Crew::new(limit),
+            jobs: Injector::new(),
+            threads: (0..limit).map(|_| Mutex::new(None)).collect(),
+            starting: Mutex::new(()),
+            started: AtomicUsize::new(0),
+            pid: NonZeroU32::new(process::id()),
+        }
+    }
+
+    /// Has the job run. It may have been when this returns, by the caller even.
+    ///
+    /// # Safety
+    ///
+    /// The job is kept until it has run, may run on any thread, and its function does not unwind.
+    pub(super) unsafe fn submit(&'static self, job: NonNull<Header>) {
+        self.jobs.push(Job(job));
+        self.crew.submit(&self);
+    }
+
+    fn spawn(&'static self, slot: usize) -> std::io::Result<()> {
+        let running = Arc::new(OnceLock::new());
+        let tell = Arc::clone(&running);
+        let body = move || {
+            overflow::protect_thread();
+            let told = tell.set(());
+            debug_assert!(told.is_ok(), "a thread starts once");
+            drop(tell);
+            self.crew.work(&self, slot);
+        };
+        let _starting = self.starting.lock();
+        // Relaxed: a name.
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let headroom = overflow::Headroom::hold()?;
+        thread::Builder::new().name(format!("bine-blocking-{number}")).spawn(body)?;
+        drop(headroom);
+        running.wait();
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn threads(&self) -> usize {
+        self.crew.threads()
+    }
+}
+
+impl Means for &'static Pool {
+    type Job = Job;
+
+    fn take(&self) -> Option<Job> {
+        loop {
+            match self.jobs.steal() {
+                Steal::Success(job) => return Some(job),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    fn run(&self, Job(job): Job) {
+        // SAFETY: whoever submitted the job keeps it, and we have taken it out of the queue.
+        unsafe { (job.as_ref().0)(job) };
+    }
+
+    fn start(&self, slot: usize) -> bool {
+        self.spawn(slot).is_ok()
+    }
+
+    fn enter(&self, slot: usize) {
+        *self.threads[slot].lock() = Some(thread::current());
+    }
+
+    fn unpark(&self, slot: usize) {
+        // None never: a thread says who it is before it falls asleep. That of a later thread if the
+        // one that was claimed is awake already; it bears that.
+        if let Some(thread) = &*self.threads[slot].lock() {
+            thread.unpark();
+        }
+    }
+
+    fn sleep(&self, asleep: impl Fn() -> bool) {
+        let until = Instant::now() + IDLE_PERIOD;
+        while asleep() {
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::on_threads::run_on;
+use super::pool::Pool;
+use crate::runtime::Builder;
+
+fn pool(limit: usize) -> &'static Pool {
+    Box::leak(Box::new(Pool::new(limit)))
+}
+
+#[test]
+fn a_pool_that_has_nothing_to_do_shrinks_and_grows_again() {
+    const JOBS: usize = 8;
+    let pool = pool(JOBS);
+    let runtime = Builder::new().workers(2).build().unwrap();
+    for _ in 0..3 {
+        let all = std::sync::Arc::new(Barrier::new(JOBS));
+        let spawn = |_| {
+            let all = std::sync::Arc::clone(&all);
+            runtime.spawn(move || run_on(pool, || all.wait().is_leader()))
+        };
+        let threads: Vec<_> = (0..JOBS).map(spawn).collect();
+        let leaders = threads.into_iter().filter_map(|thread| thread.join().unwrap().then_some(()));
+        assert_eq!(leaders.count(), 1);
+        while pool.threads() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn more_jobs_than_threads_queue() {
+    for limit in [1, 3, 65] {
+        let pool = pool(limit);
+        let runtime = Builder::new().workers(2).build().unwrap();
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (now, most): (&'static _, &'static _) =
+            (Box::leak(Box::new(now)), Box::leak(Box::new(most)));
+        let spawn = |_| {
+            runtime.spawn(move || {
+                for _ in 0..20 {
+                    run_on(pool, || {
+                        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        std::thread::yield_now();
+                        now.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+            })
+        };
+        let threads: Vec<_> = (0..100).map(spawn).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!((1..=limit).contains(&most.load(Ordering::Relaxed)));
+    }
+}
