@@ -21,8 +21,9 @@
 use std::any::Any;
 use std::fmt;
 use std::panic;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::request::Requests;
 use crate::task::TaskRef;
 use crate::wait::Unparker;
 use crate::worker;
@@ -54,7 +55,7 @@ impl std::error::Error for Cancelled {}
 /// A thread's word, and what belongs to it; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupts {
-    word: AtomicU8,
+    word: Requests,
     /// How many sections that must not be interrupted the thread is in. Atomic, since a section may
     /// end on a coroutine that another thread has resumed; all accesses are Relaxed, by one at a time.
     shields: AtomicU32,
@@ -70,16 +71,23 @@ impl Interrupts {
     /// As [`attend`](Self::attend).
     #[inline]
     pub(crate) fn look(&self) {
-        // Relaxed: whoever sets a bit unparks the thread afterwards, and a wait that consumes that
-        // token acquires what came before (see the module's documentation).
-        if self.word.load(Ordering::Relaxed) != 0 {
+        if self.word.any() {
             self.attend();
         }
     }
 
+    /// Whether [`look`](Self::look) would unwind.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.word.any() && !std::thread::panicking() && self.may_interrupt()
+    }
+
+    fn may_interrupt(&self) -> bool {
+        self.is_cancelled() && self.shields.load(Ordering::Relaxed) == 0
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
-        // Acquire pairs with the Release in `cancel`: what the canceller did before is visible.
-        self.word.load(Ordering::Acquire) & CANCELLED != 0
+        self.word.asks(CANCELLED)
     }
 
     /// Does what is to be done before the calling thread waits, which may be to unwind.
@@ -94,7 +102,7 @@ impl Interrupts {
         }
         // Whatever unwinding there was has been caught.
         self.unwinding.store(false, Ordering::Relaxed);
-        if self.is_cancelled() && self.shields.load(Ordering::Relaxed) == 0 {
+        if self.may_interrupt() {
             self.unwinding.store(true, Ordering::Relaxed);
             // Without the panic hook: nothing went wrong.
             panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>);
@@ -111,8 +119,7 @@ impl TaskRef {
     /// Has the thread unwind when it next waits, or now if it waits. Nothing happens to a thread that
     /// has ended.
     pub(crate) fn cancel(&self) {
-        // Release pairs with the Acquire in `is_cancelled`.
-        self.interrupts.word.fetch_or(CANCELLED, Ordering::Release);
+        self.interrupts.word.ask(CANCELLED);
         Unparker::from_task(self.clone()).unpark();
     }
 }

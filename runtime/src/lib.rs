@@ -32,6 +32,7 @@ mod queue;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod reap;
+mod request;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod runtime;
@@ -74,6 +75,7 @@ pub mod protocol {
     pub use crate::completion::{Completed, Completion};
     pub use crate::idle::{Idle, Woken};
     pub use crate::queue::{Inbox, LocalQueue, Node};
+    pub use crate::request::Requests;
     pub use crate::timer::{NEVER, Timers};
     pub use crate::token::{Commit, Token, Unpark};
 }

@@ -25,7 +25,8 @@ mod under_std {
     /// Atomic types and fences.
     pub mod atomic {
         pub use std::sync::atomic::{
-            AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+            AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+            Ordering, fence,
         };
     }
 
@@ -80,7 +81,8 @@ mod under_loom {
     /// Atomic types and fences.
     pub mod atomic {
         pub use loom::sync::atomic::{
-            AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+            AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+            Ordering, fence,
         };
     }
 

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::idle::Idle;
+use crate::interrupt::Shield;
 use crate::queue::{Inbox, LocalQueue};
 use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
 use crate::timer::Timers;
@@ -276,6 +277,9 @@ impl Shared {
     pub(crate) unsafe fn stop_and_wait(this: NonNull<Self>) -> Vec<bool> {
         // SAFETY: the owner's pointer; with an owner that waits, nobody else frees it.
         let shared = unsafe { this.as_ref() };
+        // The owner may be a green thread of another runtime that is cancelled. It is what the last
+        // one out unparks, and may itself drop closures here.
+        let _shield = Shield::raise();
         *shared.owner.lock() = Some(Unparker::current());
         shared.stop();
         // SAFETY: the owner's own count.

@@ -29,7 +29,7 @@ use bine_arch::context::Context;
 use bine_arch::stack::{Permit, Stack};
 
 use crate::completion::{Completed, Completion};
-use crate::interrupt::Interrupts;
+use crate::interrupt::{Interrupts, Shield};
 use crate::queue::Node;
 use crate::shared::Shared;
 use crate::token::Token;
@@ -150,6 +150,12 @@ where
     unsafe fn drop_result(task: NonNull<Task>) {
         // SAFETY: the completion says that the result is the caller's.
         let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        if matches!(stage, Stage::Empty) {
+            return;
+        }
+        // A destructor that waits is not interrupted, be it that the thread that ended was
+        // cancelled, or the one that drops its join handle.
+        let _shield = Shield::raise();
         // As std: a result that panics when nobody can take it ends the process.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(stage)));
         if dropped.is_err() {

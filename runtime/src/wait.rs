@@ -15,7 +15,8 @@
 pub use self::on_loom::{Unparker, park};
 #[cfg(not(bine_loom))]
 pub use self::on_threads::{
-    Unparker, WakeBatch, checkpoint, is_green, panicking, park, park_until, shielded,
+    Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, panicking, park,
+    park_until, rest, rest_until, shielded,
 };
 
 #[cfg(bine_loom)]
@@ -152,6 +153,23 @@ mod on_threads {
         }
     }
 
+    /// As [`park`], but does not unwind: for an operation that may only be interrupted after it has
+    /// taken back what it published, since it might have been completed meanwhile. It asks
+    /// [`is_interrupted`] before each call, and calls [`interrupt`] in the end.
+    #[inline]
+    pub fn rest() {
+        match worker::green() {
+            Some((core, task)) => {
+                // SAFETY: the thread that runs is alive.
+                let this = unsafe { task.as_ref() };
+                if !this.token.try_consume() {
+                    core.park(task);
+                }
+            }
+            None => OsParker::current().park(),
+        }
+    }
+
     /// Waits until the calling thread is unparked or `deadline` has passed. May return for no
     /// reason.
     ///
@@ -159,12 +177,18 @@ mod on_threads {
     ///
     /// As [`park`].
     pub fn park_until(deadline: Instant) {
+        // Twice the look-up of the calling thread: setting a timer costs more.
+        interrupt();
+        rest_until(deadline);
+    }
+
+    /// As [`rest`], until `deadline` at most.
+    pub fn rest_until(deadline: Instant) {
         let Some((core, task)) = worker::green() else {
             return OsParker::current().park_until(deadline);
         };
         // SAFETY: the thread that runs is alive.
         let this = unsafe { task.as_ref() };
-        this.interrupts.look();
         if this.token.try_consume() {
             return;
         }
@@ -172,6 +196,26 @@ mod on_threads {
         let target = ManuallyDrop::new(unsafe { TaskRef::from_owned(task) });
         let timers = &core.shared().remotes[core.index].timers;
         timers.with_deadline(&target, clock::nanos_of(deadline), || core.park(task));
+    }
+
+    /// Whether [`park`] would unwind now.
+    #[inline]
+    pub fn is_interrupted() -> bool {
+        // SAFETY: the thread that runs is alive.
+        worker::green().is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.is_pending())
+    }
+
+    /// Does what [`park`] does before it waits.
+    ///
+    /// # Panics
+    ///
+    /// As [`park`].
+    #[inline]
+    pub fn interrupt() {
+        if let Some((_, task)) = worker::green() {
+            // SAFETY: the thread that runs is alive.
+            unsafe { task.as_ref() }.interrupts.look();
+        }
     }
 
     /// Runs `f`, whose waits are not interrupted if the calling green thread is cancelled.

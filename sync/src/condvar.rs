@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 
+use crate::parking;
 use crate::wait_queue::{self, Entrance, Parked};
 use crate::{LockResult, MutexGuard, PoisonError};
 
@@ -271,7 +272,10 @@ impl Condvar {
         let pass_on = |_| self.notify_one();
         let parked =
             wait_queue::park(self.key(), Entrance::default(), deadline, admit, unlock, pass_on);
-        mutex.lock();
+        // Not interrupted: the notification that ended the wait is this thread's, and would be lost.
+        if !mutex.try_lock() {
+            parking::shielded(|| mutex.lock());
+        }
         (ManuallyDrop::into_inner(guard).checked(), parked != Parked::TimedOut)
     }
 }

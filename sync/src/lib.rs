@@ -23,3 +23,8 @@ pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
 pub use self::condvar::{Condvar, WaitTimeoutResult};
 pub use self::mutex::{Mutex, MutexGuard};
+
+/// Cancelling the threads of a model.
+#[cfg(bine_loom)]
+#[doc(hidden)]
+pub use self::parking::{Unparker, cancel};

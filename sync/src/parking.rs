@@ -2,11 +2,17 @@
 //! loom's threads do.
 
 #[cfg(bine_loom)]
+pub use self::on_loom::{Unparker, cancel};
+#[cfg(bine_loom)]
 pub(crate) use self::on_loom::{
-    Unparker, WakeBatch, checkpoint, has_passed, is_green, park, park_until,
+    WakeBatch, checkpoint, has_passed, interrupt, is_green, is_interrupted, park, park_until, rest,
+    rest_until, shielded,
 };
 #[cfg(not(bine_loom))]
-pub(crate) use bine_runtime::wait::{Unparker, WakeBatch, checkpoint, is_green, park, park_until};
+pub(crate) use bine_runtime::wait::{
+    Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, park, park_until, rest,
+    rest_until, shielded,
+};
 
 #[cfg(not(bine_loom))]
 use std::time::Instant;
@@ -21,8 +27,10 @@ pub(crate) fn has_passed(deadline: Instant) -> bool {
 #[cfg(bine_loom)]
 mod on_loom {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Instant;
 
+    use bine_runtime::protocol::Requests;
     use loom::sync::Notify;
 
     loom::thread_local! {
@@ -31,24 +39,69 @@ mod on_loom {
         /// Not loom's own park: its `unpark` also ends a wait for a mutex, and here it may come so
         /// late that the thread has left its `park` and waits for the next lock. A `Notify` ends
         /// the waits for itself alone. It also returns for no reason once, as a park may.
-        static TOKEN: Arc<Notify> = Arc::new(Notify::new());
+        static TOKEN: Arc<Token> = Arc::new(Token {
+            notify: Notify::new(),
+            requests: Requests::new(),
+            shields: AtomicU32::new(0),
+        });
     }
 
+    #[derive(Debug)]
+    struct Token {
+        notify: Notify,
+        requests: Requests,
+        /// Of the thread itself, and hidden from loom.
+        shields: AtomicU32,
+    }
+
+    const CANCELLED: u8 = 1;
+
     /// Wakes one thread from [`park`].
-    pub(crate) struct Unparker(Arc<Notify>);
+    #[derive(Clone, Debug)]
+    pub struct Unparker(Arc<Token>);
 
     impl Unparker {
-        pub(crate) fn current() -> Self {
+        /// The calling thread's.
+        pub fn current() -> Self {
             Self(TOKEN.with(Arc::clone))
         }
 
         pub(crate) fn unpark(self) {
-            self.0.notify();
+            self.0.notify.notify();
         }
     }
 
+    /// Cancels a thread of a model, as `TaskRef::cancel` does.
+    pub fn cancel(thread: Unparker) {
+        thread.0.requests.ask(CANCELLED);
+        thread.unpark();
+    }
+
+    pub(crate) fn is_interrupted() -> bool {
+        let token = TOKEN.with(Arc::clone);
+        token.requests.any()
+            && token.requests.asks(CANCELLED)
+            && token.shields.load(Ordering::Relaxed) == 0
+    }
+
+    /// Nothing unwinds in a model: loom's locks would be poisoned, since its threads share an OS
+    /// thread. What waits asks [`is_interrupted`], and drops what an unwinding would.
+    pub(crate) fn interrupt() {}
+
+    pub(crate) fn shielded<T>(f: impl FnOnce() -> T) -> T {
+        let token = TOKEN.with(Arc::clone);
+        token.shields.fetch_add(1, Ordering::Relaxed);
+        let result = f();
+        token.shields.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
     pub(crate) fn park() {
-        TOKEN.with(Arc::clone).wait();
+        rest();
+    }
+
+    pub(crate) fn rest() {
+        TOKEN.with(Arc::clone).notify.wait();
     }
 
     /// Time does not pass in a model. A deadline has passed as soon as somebody would wait for it,
@@ -58,6 +111,10 @@ mod on_loom {
     }
 
     pub(crate) fn park_until(_: Instant) {
+        unreachable!("every deadline has passed");
+    }
+
+    pub(crate) fn rest_until(_: Instant) {
         unreachable!("every deadline has passed");
     }
 

@@ -182,6 +182,11 @@ pub(crate) fn park(
     drop(chain);
     before_sleep();
     let token = waiter.sleep(deadline);
+    #[cfg(bine_loom)]
+    if token.is_none() && crate::parking::is_interrupted() {
+        drop(stay); // as an unwinding does
+        return Parked::TimedOut;
+    }
     match stay.end(token) {
         Some(token) => Parked::Token(token),
         None => Parked::TimedOut,

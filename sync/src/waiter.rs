@@ -90,9 +90,27 @@ impl<X> Waiter<X> {
                 return Some(token);
             }
             match deadline {
+                #[cfg(bine_loom)] // instead of unwinding
+                _ if parking::is_interrupted() => return None,
                 None => parking::park(),
                 Some(deadline) if parking::has_passed(deadline) => return None,
                 Some(deadline) => parking::park_until(deadline),
+            }
+        }
+    }
+
+    /// As [`sleep`](Self::sleep), but where that would unwind returns none: for waits that are
+    /// complete once the token is set, and so have to take the waiter out before they unwind.
+    pub(crate) fn sleep_or_rest(&self, deadline: Option<Instant>) -> Option<u32> {
+        loop {
+            if let Some(token) = self.token() {
+                return Some(token);
+            }
+            match deadline {
+                _ if parking::is_interrupted() => return None,
+                None => parking::rest(),
+                Some(deadline) if parking::has_passed(deadline) => return None,
+                Some(deadline) => parking::rest_until(deadline),
             }
         }
     }

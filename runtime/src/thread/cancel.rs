@@ -47,7 +47,11 @@ impl<T> JoinHandle<T> {
 
 /// An error where panics abort: nothing can be cancelled there.
 pub(crate) fn check_unwinding() -> io::Result<()> {
-    if cfg!(panic = "unwind") {
+    if_it_unwinds(cfg!(panic = "unwind"))
+}
+
+fn if_it_unwinds(unwinds: bool) -> io::Result<()> {
+    if unwinds {
         return Ok(());
     }
     Err(io::Error::new(
@@ -81,4 +85,15 @@ pub fn cancelled() -> bool {
 pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
     let _shield = Shield::raise();
     f()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_cancelled_where_panics_abort() {
+        assert!(if_it_unwinds(true).is_ok());
+        assert_eq!(if_it_unwinds(false).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use bine_runtime::primitive::Mutex;
 
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
-use crate::parking::WakeBatch;
+use crate::parking::{self, WakeBatch};
 use crate::waiter::{List, Waiter};
 
 /// Token of a waiter whose message has been taken, or brought.
@@ -152,8 +152,12 @@ impl<T> Rendezvous<T> {
         unsafe { side(&mut meeting).push(&raw const waiter, false) };
         let stay = Stay { channel: self, waiter: &waiter, side };
         drop(meeting);
-        let token = waiter.sleep(deadline).or_else(|| stay.leave());
+        // Not `sleep`: a message that came while this thread was about to unwind has come.
+        let token = waiter.sleep_or_rest(deadline).or_else(|| stay.leave());
         mem::forget(stay);
+        if token.is_none() {
+            parking::interrupt();
+        }
         match (token, waiter.into_payload()) {
             (Some(MET), packet) => Met::Yes(packet),
             (Some(_), packet) => Met::Disconnected(packet),
@@ -194,8 +198,7 @@ enum Met<T> {
     TimedOut(Option<T>),
 }
 
-/// What keeps a waiter's invariants while it is in a list. If the wait unwinds after the other side
-/// has come, a sender has sent, and a receiver's message is dropped with it.
+/// What keeps a waiter's invariants while it is in a list.
 struct Stay<'a, T> {
     channel: &'a Rendezvous<T>,
     waiter: &'a Waiter<Option<T>>,
@@ -217,6 +220,7 @@ impl<T> Stay<'_, T> {
 }
 
 impl<T> Drop for Stay<'_, T> {
+    /// For unwindings that nobody expects: `wait` is interrupted only after it has left.
     fn drop(&mut self) {
         self.leave();
     }
