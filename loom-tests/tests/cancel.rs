@@ -26,7 +26,7 @@ const CANCELLED: u8 = 1;
 impl Green {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            requests: Requests::new(),
+            requests: Requests::new(0),
             token: Token::new(),
             sent: AtomicU32::new(0),
             ended: AtomicU32::new(0),

@@ -1,4 +1,5 @@
-//! What a green thread has to attend to before it next waits: so far, that it was cancelled.
+//! What a green thread has to attend to before it next waits: that it was cancelled, or that it has
+//! never waited before and is to enter the roll of those who have (see `roll`).
 //!
 //! # Protocol
 //!
@@ -21,15 +22,22 @@
 use std::any::Any;
 use std::fmt;
 use std::panic;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::request::Requests;
-use crate::task::TaskRef;
+use crate::shared::Shared;
+use crate::task::{Task, TaskRef};
 use crate::wait::Unparker;
 use crate::worker;
 
 /// The thread was cancelled.
 const CANCELLED: u8 = 1 << 0;
+/// The thread has never waited, and is thus not on its runtime's roll.
+const NEW: u8 = 1 << 1;
+
+/// As many threads with ids in a row are in one shard of the roll: a worker takes so many at a time.
+const IDS_TOGETHER: u64 = 256;
 
 /// The payload of the unwinding that ends a cancelled green thread, and hence the error of its join.
 ///
@@ -53,7 +61,7 @@ impl fmt::Display for Cancelled {
 impl std::error::Error for Cancelled {}
 
 /// A thread's word, and what belongs to it; see the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Interrupts {
     word: Requests,
     /// How many sections that must not be interrupted the thread is in. Atomic, since a section may
@@ -61,6 +69,17 @@ pub(crate) struct Interrupts {
     shields: AtomicU32,
     /// The thread unwinds because it was cancelled, or did and has caught that. Accessed as `shields`.
     unwinding: AtomicBool,
+}
+
+impl Default for Interrupts {
+    #[inline]
+    fn default() -> Self {
+        Self {
+            word: Requests::new(NEW),
+            shields: AtomicU32::new(0),
+            unwinding: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Interrupts {
@@ -76,10 +95,18 @@ impl Interrupts {
         }
     }
 
-    /// Whether [`look`](Self::look) would unwind.
+    /// Whether [`look`](Self::look) would unwind. For the calling thread, before it waits.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
-        self.word.any() && !std::thread::panicking() && self.may_interrupt()
+        self.word.any() && self.would_unwind()
+    }
+
+    #[cold]
+    fn would_unwind(&self) -> bool {
+        if let Some((_, task)) = worker::green() {
+            enter_roll(task);
+        }
+        !std::thread::panicking() && self.may_interrupt()
     }
 
     fn may_interrupt(&self) -> bool {
@@ -90,6 +117,11 @@ impl Interrupts {
         self.word.asks(CANCELLED)
     }
 
+    /// Whether the thread, which calls, has never waited.
+    pub(crate) fn is_new(&self) -> bool {
+        self.word.asks(NEW)
+    }
+
     /// Does what is to be done before the calling thread waits, which may be to unwind.
     ///
     /// # Panics
@@ -97,6 +129,9 @@ impl Interrupts {
     /// With [`Cancelled`] if the thread was cancelled and may be interrupted.
     #[cold]
     fn attend(&self) {
+        if let Some((_, task)) = worker::green() {
+            enter_roll(task);
+        }
         if std::thread::panicking() {
             return;
         }
@@ -112,6 +147,53 @@ impl Interrupts {
     /// Whether the thread, which unwinds, does so because it was cancelled.
     pub(crate) fn unwinds_cancelled(&self) -> bool {
         self.unwinding.load(Ordering::Relaxed)
+    }
+}
+
+/// Has the calling thread, `task`, enter its runtime's roll, if it is not there.
+pub(crate) fn enter_roll(task: NonNull<Task>) {
+    // SAFETY: the thread that runs is alive, and its cell keeps the shared state. It leaves the roll
+    // in `leave_roll` before its run reference goes.
+    unsafe {
+        let this = task.as_ref();
+        if !this.interrupts.is_new() {
+            return;
+        }
+        let called = this.shared.as_ref().roll.enter(this.id / IDS_TOGETHER, task);
+        this.interrupts.word.clear(NEW);
+        if called {
+            this.interrupts.word.ask(CANCELLED);
+        }
+    }
+}
+
+/// Takes a thread that has ended off the roll, if it is there.
+///
+/// # Safety
+///
+/// The caller owns the run reference, and the thread waits no more.
+#[inline]
+pub(crate) unsafe fn leave_roll(task: NonNull<Task>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let this = task.as_ref();
+        if !this.interrupts.is_new() {
+            this.shared.as_ref().roll.leave(this.id / IDS_TOGETHER, task);
+        }
+    }
+}
+
+impl Shared {
+    /// Cancels all threads that live, and those that are still to be spawned; not `except`, which is
+    /// on the roll.
+    pub(crate) fn cancel_all(&self, except: Option<NonNull<Task>>) {
+        // Under the shard's lock, which nothing takes that an unpark does.
+        self.roll.call(|task| {
+            if Some(task) != except {
+                // SAFETY: on the roll, so its run reference is there.
+                unsafe { TaskRef::from_borrowed(task) }.cancel();
+            }
+        });
     }
 }
 

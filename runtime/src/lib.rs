@@ -33,12 +33,16 @@ mod queue;
 #[allow(unsafe_code)]
 mod reap;
 mod request;
+#[allow(unsafe_code)]
+mod roll;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod runtime;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod search;
+#[allow(unsafe_code)]
+mod settling;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod shared;
@@ -63,7 +67,7 @@ mod worker;
 #[cfg(not(bine_loom))]
 pub use self::{
     blocking::blocking,
-    runtime::{Builder, Metrics, Runtime, default_runtime, run},
+    runtime::{Builder, Metrics, Runtime, Shutdown, default_runtime, run},
     task::Abandoned,
     thread::{block_on, spawn},
 };
@@ -76,6 +80,8 @@ pub mod protocol {
     pub use crate::idle::{Idle, Woken};
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::request::Requests;
+    pub use crate::roll::{Links, Member, Roll};
+    pub use crate::settling::Settling;
     pub use crate::timer::{NEVER, Timers};
     pub use crate::token::{Commit, Token, Unpark};
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The look is Relaxed: a thread that misses the bit finds the token of the unpark that follows,
-//! then or when it parks, and the token brings the bit along. Bits are never cleared.
+//! then or when it parks, and the token brings the bit along. What others ask for is never cleared.
 
 use crate::primitive::atomic::{AtomicU8, Ordering};
 
@@ -17,14 +17,21 @@ pub struct Requests(AtomicU8);
 
 impl Default for Requests {
     fn default() -> Self {
-        Self::new()
+        Self::new(0)
     }
 }
 
 impl Requests {
-    /// Nothing is asked.
-    pub fn new() -> Self {
-        Self(AtomicU8::new(0))
+    /// What is asked from the beginning.
+    #[inline]
+    pub fn new(bits: u8) -> Self {
+        Self(AtomicU8::new(bits))
+    }
+
+    /// Clears a bit of the thread's own, for which nobody else asks.
+    pub fn clear(&self, bit: u8) {
+        // Relaxed: the thread alone reads it.
+        self.0.fetch_and(!bit, Ordering::Relaxed);
     }
 
     /// Asks for `bit`. The caller unparks the thread afterwards.

@@ -5,6 +5,7 @@ use std::panic::{self, Location};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::time::Instant;
 use std::{io, process, ptr, thread};
 
 use bine_arch::stack::Permit;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
 use crate::queue::{Inbox, LocalQueue};
+use crate::roll::Roll;
+use crate::settling::Settling;
 use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
 use crate::timer::Timers;
 use crate::wait::{self, Unparker};
@@ -70,10 +73,11 @@ pub(crate) struct Shared {
     stopped: AtomicBool,
     /// The workers that have not left, and one for the `Runtime`. Whoever leaves last settles.
     present: AtomicUsize,
-    /// All is settled; the `Runtime` that waits for it frees this.
-    settled: AtomicBool,
-    /// The `Runtime`, if it waits for the workers.
-    owner: Mutex<Option<Unparker>>,
+    /// Whether the `Runtime` frees this or the last one out.
+    settling: Settling<Unparker>,
+    pub(crate) roll: Roll<Task>,
+    /// Threads that were dropped at the end because they never ran.
+    unstarted: AtomicU64,
     /// Cells made and freed by threads that are not workers of this runtime.
     pub(crate) foreign_spawned: AtomicU64,
     foreign_freed: AtomicU64,
@@ -91,6 +95,7 @@ impl Shared {
         migrating: bool,
         stack_size: usize,
     ) -> Self {
+        let roll = Roll::new(remotes.len());
         Self {
             idle: Idle::new(remotes.len()),
             injector: Injector::new(),
@@ -101,8 +106,9 @@ impl Shared {
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             present: AtomicUsize::new(1),
-            settled: AtomicBool::new(false),
-            owner: Mutex::new(None),
+            settling: Settling::default(),
+            roll,
+            unstarted: AtomicU64::new(0),
             foreign_spawned: AtomicU64::new(0),
             foreign_freed: AtomicU64::new(0),
             foreign_joiners: Mutex::new(HashMap::new()),
@@ -189,7 +195,9 @@ impl Shared {
     }
 
     pub(crate) fn count_end(&self, worker: usize) {
-        count(&self.remotes[worker].counters.ended);
+        let ended = &self.remotes[worker].counters.ended;
+        // As `count`. Release pairs with the Acquire in `alive`: the thread's spawning is counted.
+        ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
     pub(crate) fn count_steal(&self, worker: usize) {
@@ -226,6 +234,17 @@ impl Shared {
         made.saturating_sub(freed)
     }
 
+    /// How many threads have been spawned so far, and how many of them have not ended. Where the
+    /// latter is 0 there was a moment without any.
+    pub(crate) fn spawned_and_alive(&self) -> (u64, u64) {
+        // In this order. Acquire pairs with the Release in `count_end`.
+        let ended: u64 =
+            self.remotes.iter().map(|remote| remote.counters.ended.load(Ordering::Acquire)).sum();
+        let spawned =
+            self.foreign_spawned.load(Ordering::Relaxed) + self.sum(|counters| &counters.spawned);
+        (spawned, spawned.saturating_sub(ended))
+    }
+
     pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         self.remotes.iter().map(|remote| counter(&remote.counters).load(Ordering::Relaxed)).sum()
     }
@@ -248,6 +267,17 @@ impl Shared {
     }
 }
 
+/// What an owner has learnt that waited for the workers.
+#[must_use = "the OS threads of haunted workers never end"]
+pub(crate) struct Stopped {
+    pub(crate) spawned: u64,
+    /// Threads that had not ended, those among them that were dropped because they never ran.
+    pub(crate) alive: u64,
+    pub(crate) unstarted: u64,
+    /// Which workers' OS threads stay for ever. None if the owner has given up.
+    pub(crate) haunted: Option<Vec<bool>>,
+}
+
 /// The end. The runtime stops in three steps: [`Shared::stop`] tells the workers; each of them
 /// leaves when the green thread that it runs next blocks; the last one out settles what is left.
 impl Shared {
@@ -267,33 +297,44 @@ impl Shared {
         }
     }
 
-    /// The runtime is dropped, by a thread that is none of its own. Returns when all is settled, with
-    /// which workers' OS threads stay for ever.
+    /// The runtime is dropped, by a thread that is none of its own. Returns when all is settled, or at
+    /// `deadline` if some worker has not left by then.
     ///
     /// # Safety
     ///
     /// Once, by the owner of the pointer, which is good for nothing afterwards.
-    #[must_use = "the OS threads of haunted workers never end"]
-    pub(crate) unsafe fn stop_and_wait(this: NonNull<Self>) -> Vec<bool> {
+    pub(crate) unsafe fn stop_and_wait(this: NonNull<Self>, deadline: Option<Instant>) -> Stopped {
         // SAFETY: the owner's pointer; with an owner that waits, nobody else frees it.
         let shared = unsafe { this.as_ref() };
         // The owner may be a green thread of another runtime that is cancelled. It is what the last
         // one out unparks, and may itself drop closures here.
         let _shield = Shield::raise();
-        *shared.owner.lock() = Some(Unparker::current());
+        // SAFETY: once, and before we leave.
+        unsafe { shared.settling.await_it(Unparker::current()) };
         shared.stop();
         // SAFETY: the owner's own count.
         unsafe { Self::leave(this) };
-        // Acquire pairs with the Release in `leave`.
-        while !shared.settled.load(Ordering::Acquire) {
-            wait::park();
+        while !shared.settling.is_settled() {
+            match deadline {
+                None => wait::park(),
+                Some(deadline) if Instant::now() < deadline => wait::park_until(deadline),
+                Some(_) => {
+                    let (spawned, alive) = shared.spawned_and_alive();
+                    if shared.settling.give_up() {
+                        return Stopped { spawned, alive, unstarted: 0, haunted: None };
+                    }
+                }
+            }
         }
+        let (spawned, alive) = shared.spawned_and_alive();
+        // Relaxed: written before the settling.
+        let unstarted = shared.unstarted.load(Ordering::Relaxed);
         // Relaxed: the workers have left.
         let is_haunted = |remote: &CachePadded<Remote>| remote.haunted.load(Ordering::Relaxed);
         let haunted = shared.remotes.iter().map(is_haunted).collect();
         // SAFETY: whoever settled has made its last access.
         unsafe { Self::free_if_unused(this) };
-        haunted
+        Stopped { spawned, alive, unstarted, haunted: Some(haunted) }
     }
 
     /// A worker, or the runtime's owner, has no more to do with it. The last one settles: it makes
@@ -316,13 +357,9 @@ impl Shared {
         let joiners = std::mem::take(&mut *shared.foreign_joiners.lock());
         joiners.into_values().for_each(Unparker::unpark);
         shared.abandon_unstarted();
-        let owner = shared.owner.lock().take();
-        match owner {
-            Some(owner) => {
-                // Release pairs with the Acquire in `stop_and_wait`: the last access.
-                shared.settled.store(true, Ordering::Release);
-                owner.unpark();
-            }
+        // SAFETY: all have left.
+        match unsafe { shared.settling.settle() } {
+            Some(owner) => owner.unpark(),
             // SAFETY: the owner does not wait, and we were the last.
             None => unsafe { Self::free_if_unused(this) },
         }
@@ -333,7 +370,7 @@ impl Shared {
         loop {
             match self.injector.steal() {
                 // SAFETY: the workers have left, so what is queued is ours, with its run reference.
-                Steal::Success(Runnable(task)) => unsafe { abandon_if_unstarted(task) },
+                Steal::Success(Runnable(task)) => unsafe { self.abandon_if_unstarted(task) },
                 Steal::Empty => break,
                 Steal::Retry => {}
             }
@@ -342,7 +379,21 @@ impl Shared {
         self.remotes.iter().for_each(|remote| remote.inbox.drain_into(&placed));
         while let Some(task) = placed.pop().and_then(NonNull::new) {
             // SAFETY: as above.
-            unsafe { abandon_if_unstarted(task) };
+            unsafe { self.abandon_if_unstarted(task) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns the run reference of a thread that no worker will run any more.
+    unsafe fn abandon_if_unstarted(&self, task: NonNull<Task>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !task.as_ref().started.get() {
+                // Relaxed: the settling publishes it.
+                self.unstarted.fetch_add(1, Ordering::Relaxed);
+                TaskRef::from_owned(task).abandon();
+            }
         }
     }
 
@@ -366,18 +417,6 @@ impl Shared {
 #[cfg(bine_sanitize = "address")]
 unsafe extern "C" {
     fn __lsan_ignore_object(object: *const std::ffi::c_void);
-}
-
-/// # Safety
-///
-/// The caller owns the run reference of a thread that no worker will run any more.
-unsafe fn abandon_if_unstarted(task: NonNull<Task>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if !task.as_ref().started.get() {
-            TaskRef::from_owned(task).abandon();
-        }
-    }
 }
 
 /// How a green thread is to be made.

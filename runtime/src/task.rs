@@ -31,6 +31,7 @@ use bine_arch::stack::{Permit, Stack};
 use crate::completion::{Completed, Completion};
 use crate::interrupt::{Interrupts, Shield};
 use crate::queue::Node;
+use crate::roll::{Links, Member};
 use crate::shared::Shared;
 use crate::token::Token;
 use crate::wait::Unparker;
@@ -54,6 +55,7 @@ pub(crate) struct Task {
     pub(crate) permit: UnsafeCell<Option<Permit>>,
     pub(crate) completion: Completion<Unparker>,
     pub(crate) interrupts: Interrupts,
+    roll_links: Links<Task>,
     vtable: &'static Vtable,
     /// Valid while the cell is: a runtime is freed only when no cell of its is left.
     pub(crate) shared: NonNull<Shared>,
@@ -150,12 +152,10 @@ where
     unsafe fn drop_result(task: NonNull<Task>) {
         // SAFETY: the completion says that the result is the caller's.
         let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
-        if matches!(stage, Stage::Empty) {
-            return;
-        }
         // A destructor that waits is not interrupted, be it that the thread that ended was
         // cancelled, or the one that drops its join handle.
-        let _shield = Shield::raise();
+        let waits = std::mem::needs_drop::<T>() || matches!(stage, Stage::Result(Err(_)));
+        let _shield = waits.then(Shield::raise);
         // As std: a result that panics when nobody can take it ends the process.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(stage)));
         if dropped.is_err() {
@@ -189,6 +189,13 @@ where
 unsafe impl Node for Task {
     fn link(&self) -> &AtomicPtr<Self> {
         &self.link
+    }
+}
+
+// SAFETY: one field, which the roll alone touches.
+unsafe impl Member for Task {
+    fn links(&self) -> &Links<Self> {
+        &self.roll_links
     }
 }
 
@@ -227,6 +234,7 @@ impl Task {
             permit: UnsafeCell::new(Some(attributes.permit)),
             completion: Completion::new(),
             interrupts: Interrupts::default(),
+            roll_links: Links::default(),
             vtable: &TaskCell::<F, T>::VTABLE,
             shared: attributes.shared,
             user_token: AtomicBool::new(false),

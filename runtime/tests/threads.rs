@@ -449,12 +449,13 @@ fn blocking_while_unwinding() {
 fn dropping_a_runtime_abandons_what_has_not_ended() {
     for workers in [1, 2, 8] {
         let runtime = Builder::new().workers(workers).build().unwrap();
-        let parked = runtime.spawn(thread::park);
+        let parked = runtime.spawn(|| thread::shielded(thread::park));
         while runtime.metrics().sleeping_workers < workers {
             std::thread::yield_now();
         }
         let joiner = std::thread::spawn(move || parked.join().unwrap_err());
-        drop(runtime);
+        let report = runtime.shutdown_timeout(Duration::ZERO);
+        assert_eq!((report.ended, report.abandoned), (0, 1));
         assert!(joiner.join().unwrap().is::<Abandoned>());
     }
 }
@@ -502,13 +503,14 @@ fn thread_locals_outlive_the_green_threads_that_borrow_them() {
             Local(Arc::clone(&ALIVE))
         };
     }
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let brief = Duration::from_millis(1);
+    let runtime = Builder::new().workers(1).shutdown_timeout(brief).build().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     runtime.spawn(move || {
         LOCAL.with(|local| {
             std::thread::scope(|scope| {
                 scope.spawn(|| tell.send(local.0.load(Ordering::SeqCst)).unwrap());
-                thread::park();
+                thread::shielded(thread::park);
             })
         });
     });

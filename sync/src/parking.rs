@@ -41,7 +41,7 @@ mod on_loom {
         /// the waits for itself alone. It also returns for no reason once, as a park may.
         static TOKEN: Arc<Token> = Arc::new(Token {
             notify: Notify::new(),
-            requests: Requests::new(),
+            requests: Requests::new(0),
             shields: AtomicU32::new(0),
         });
     }

@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use std::{env, io, thread};
 
 use bine_arch::overflow;
@@ -21,6 +22,8 @@ use crate::worker::{Core, Runnable};
 
 /// More workers than this is taken for a mistake.
 const MAX_WORKERS: usize = 1024;
+/// How long dropping a runtime waits for its green threads to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a [`Runtime`] is to be built.
 ///
@@ -37,6 +40,7 @@ pub struct Builder {
     workers: Option<usize>,
     stack_size: Option<usize>,
     migrating: bool,
+    shutdown_timeout: Option<Duration>,
 }
 
 impl Builder {
@@ -59,6 +63,13 @@ impl Builder {
     /// thread, and the process dies of SIGABRT.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How long dropping the runtime waits for its green threads, which it cancels, to end; 1 second
+    /// unless set. See [`Runtime::shutdown_timeout`].
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = Some(timeout);
         self
     }
 
@@ -104,7 +115,9 @@ impl Builder {
         let shared = Shared::new(remotes, self.migrating, stack_size);
         let shared = NonNull::from(Box::leak(Box::new(shared)));
         // Dropping it on an error stops the workers that have started.
-        let mut runtime = Runtime { shared, threads: Vec::with_capacity(workers) };
+        let shutdown_timeout = self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+        let threads = Vec::with_capacity(workers);
+        let mut runtime = Runtime { shared, threads, shutdown_timeout };
         for (index, (fresh, ready)) in deques.into_iter().enumerate() {
             runtime.threads.push(start_worker(shared, index, fresh, ready)?);
         }

@@ -2,10 +2,12 @@
 
 mod builder;
 
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use std::{fmt, io, panic, thread};
 
 use parking_lot::Mutex;
@@ -13,7 +15,7 @@ use parking_lot::Mutex;
 pub use self::builder::Builder;
 use crate::shared::Shared;
 use crate::thread::JoinHandle;
-use crate::worker;
+use crate::{interrupt, wait, worker};
 
 /// A set of workers that run green threads.
 ///
@@ -22,21 +24,25 @@ use crate::worker;
 ///
 /// # Dropping
 ///
-/// Dropping a runtime stops its workers as soon as the green threads that run there next block or
-/// yield. Threads that have not run yet are dropped with their closures. Threads that have not
-/// ended are abandoned: their stacks are leaked and not unwound, since others may hold references
-/// into them. Joining either kind from outside gives an error whose payload is [`Abandoned`].
+/// Dropping a runtime is [`shutdown_timeout`](Self::shutdown_timeout) with the time that
+/// [`Builder::shutdown_timeout`] sets, 1 second if it does not. Green threads are cancelled, so most
+/// of them end, with their destructors run. Those that have not run yet do so while there is time;
+/// later they are dropped with their closures. Threads that have not ended by then are abandoned:
+/// their stacks are leaked and not unwound, since others may hold references into them. Joining
+/// either kind from outside gives an error whose payload is [`Abandoned`].
 ///
 /// The OS thread of a worker is leaked too, asleep, if abandoned green threads are pinned to it:
-/// they may have lent references into its thread-locals.
+/// they may have lent references into its thread-locals. One that a green thread holds without ever
+/// blocking goes on until that blocks; only then do joins from outside give their error.
 ///
-/// The drop waits for the workers, unless it happens on one of the runtime's own green threads:
-/// that one then runs on until it next blocks, and is abandoned there.
+/// On one of the runtime's own green threads nothing can wait: the others are cancelled, and the
+/// workers stop as soon as the threads that they run next block or yield, that one included.
 ///
 /// [`Abandoned`]: crate::Abandoned
 pub struct Runtime {
     shared: NonNull<Shared>,
     threads: Vec<thread::JoinHandle<()>>,
+    shutdown_timeout: Duration,
 }
 
 // SAFETY: `Shared` is made for sharing between threads.
@@ -117,27 +123,121 @@ impl Runtime {
     }
 }
 
-impl Drop for Runtime {
-    fn drop(&mut self) {
+/// Workers that nothing holds get so much longer than the green threads, to leave.
+const LEAVING: Duration = Duration::from_millis(100);
+
+impl Runtime {
+    /// Ends the runtime: cancels every green thread, as [`JoinHandle::cancel`], those too that are
+    /// spawned meanwhile, waits for `timeout` at most until all have ended, and stops the workers.
+    /// What has not ended is abandoned; see [Dropping](Self#dropping).
+    ///
+    /// Workers have a tenth of a second more to leave: the whole takes no longer, even if a green
+    /// thread holds a worker and never blocks. In a program with `panic = "abort"` nothing can be
+    /// cancelled, and only the workers are waited for.
+    ///
+    /// A green thread of another runtime may call it. That one waits for the end even if it is
+    /// cancelled meanwhile.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bine_runtime::{Runtime, thread};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = Runtime::new()?;
+    /// runtime.spawn(thread::park);
+    /// let report = runtime.shutdown_timeout(Duration::from_secs(10));
+    /// assert_eq!((report.ended, report.abandoned), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shutdown_timeout(self, timeout: Duration) -> Shutdown {
+        ManuallyDrop::new(self).shut_down(timeout)
+    }
+
+    /// Once; the shared state is not used afterwards.
+    fn shut_down(&mut self, timeout: Duration) -> Shutdown {
+        let threads = std::mem::take(&mut self.threads);
+        let unknown = Shutdown { ended: 0, abandoned: 0, unstarted: 0, settled: false };
         // The workers are not in a fork of their process, so nothing can be settled there.
         if self.shared().check_process().is_err() {
-            return std::mem::forget(std::mem::take(&mut self.threads));
+            std::mem::forget(threads);
+            return unknown;
         }
-        if worker::core().is_some_and(|core| core.shared == self.shared) {
+        let unwinds = crate::thread::check_unwinding().is_ok();
+        if let Some(core) = worker::core().filter(|core| core.shared == self.shared) {
+            let caller = worker::green().map(|(_, task)| task);
+            if unwinds {
+                caller.into_iter().for_each(interrupt::enter_roll);
+                core.shared().cancel_all(caller);
+            }
             self.shared().stop();
             // SAFETY: the owner's own count. Not the last: the worker that runs us is still there.
-            return unsafe { Shared::leave(self.shared) };
+            unsafe { Shared::leave(self.shared) };
+            return unknown;
         }
-        let threads = std::mem::take(&mut self.threads);
-        // SAFETY: we are the owner, and the pointer is not used afterwards.
-        let haunted = unsafe { Shared::stop_and_wait(self.shared) };
-        for (thread, haunted) in threads.into_iter().zip(haunted) {
-            if !haunted {
-                // A worker does not unwind (it aborts instead).
-                let _ = thread.join();
+        wait::shielded(|| {
+            let deadline = Instant::now().checked_add(timeout);
+            let (spawned, alive) = self.shared().spawned_and_alive();
+            if unwinds {
+                self.shared().cancel_all(None);
+                self.await_ends(deadline);
             }
+            let leaving = deadline.and_then(|deadline| deadline.checked_add(LEAVING));
+            // SAFETY: we are the owner, and the pointer is not used afterwards.
+            let stopped = unsafe { Shared::stop_and_wait(self.shared, leaving) };
+            let settled = stopped.haunted.is_some();
+            for (thread, haunted) in threads.into_iter().zip(stopped.haunted.unwrap_or_default()) {
+                if !haunted {
+                    // A worker does not unwind (it aborts instead).
+                    let _ = thread.join();
+                }
+            }
+            Shutdown {
+                ended: (stopped.spawned - stopped.alive) - (spawned - alive),
+                abandoned: stopped.alive - stopped.unstarted,
+                unstarted: stopped.unstarted,
+                settled,
+            }
+        })
+    }
+
+    /// Looks now and then whether all have ended: an end is told to nobody, as it would cost every
+    /// end something.
+    fn await_ends(&self, deadline: Option<Instant>) {
+        let mut pause = Duration::from_micros(20);
+        while self.shared().spawned_and_alive().1 > 0 {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return;
+            }
+            let next = now + pause;
+            wait::park_until(deadline.map_or(next, |deadline| deadline.min(next)));
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
     }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shut_down(self.shutdown_timeout);
+    }
+}
+
+/// What [`Runtime::shutdown_timeout`] did with the green threads that lived when it was called or
+/// were spawned later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Those that have ended, most of them because they were cancelled.
+    pub ended: u64,
+    /// Those that will never end. While some worker is held, those that have not ended so far.
+    pub abandoned: u64,
+    /// Those that never ran, and were dropped with their closures.
+    pub unstarted: u64,
+    /// All workers have left, so the counts are final. False if one was held by a green thread that
+    /// does not block; and, with counts of 0, on one of the runtime's own green threads and in a fork
+    /// of the process that had the workers, where nothing can be waited for.
+    pub settled: bool,
 }
 
 // Nothing of a user's runs while any of it is being changed.

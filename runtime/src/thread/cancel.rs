@@ -64,8 +64,12 @@ fn if_it_unwinds(unwinds: bool) -> io::Result<()> {
 /// False on OS threads.
 #[must_use]
 pub fn cancelled() -> bool {
-    // SAFETY: the thread that runs is alive.
-    worker::green().is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.is_cancelled())
+    worker::green().is_some_and(|(core, task)| {
+        // SAFETY: the thread that runs is alive.
+        let interrupts = &unsafe { task.as_ref() }.interrupts;
+        // One that has never waited is not on the roll, and would learn of it when it first waits.
+        interrupts.is_cancelled() || (interrupts.is_new() && core.shared().roll.is_called())
+    })
 }
 
 /// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled. They

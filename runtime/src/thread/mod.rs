@@ -29,6 +29,7 @@ use std::num::NonZeroUsize;
 pub use std::thread::{Result, panicking};
 
 pub use self::block_on::block_on;
+pub(crate) use self::cancel::check_unwinding;
 pub(crate) use self::handle::allocate_ids;
 pub use self::{
     cancel::{cancelled, shielded},

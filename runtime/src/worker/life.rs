@@ -65,6 +65,8 @@ fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack
     let (Some(stack), Some(permit)) = (stack, permit) else {
         unreachable!("a thread that has run has a stack, and a permit for it");
     };
+    // SAFETY: the run reference is ours, and the thread has ended.
+    unsafe { crate::interrupt::leave_roll(task) };
     // Before the run reference goes: the stack must not name a thread that may be freed.
     stack.clear_owner();
     if let Some(joiner) = joiner {

@@ -1,0 +1,199 @@
+//! The end of a runtime: what is cancelled, what is abandoned, and who does not wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bine_runtime::thread::{self, Cancelled};
+use bine_runtime::{Abandoned, Builder, Runtime};
+
+/// Never waited for in full: the bound is there for a bug.
+const AMPLE: Duration = Duration::from_secs(60);
+
+fn runtimes() -> Vec<Runtime> {
+    let mut all = Vec::new();
+    for workers in [1, 2, 8] {
+        let builder = Builder::new().workers(workers).shutdown_timeout(AMPLE);
+        all.push(builder.clone().build().unwrap());
+        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
+        all.push(unsafe { builder.migrate() }.build().unwrap());
+    }
+    all
+}
+
+struct Counts(Arc<AtomicUsize>);
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whatever_waits_is_cancelled_and_counted() {
+    const EACH: usize = 300;
+    for runtime in runtimes() {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let waits: [fn(); 4] = [
+            thread::park,
+            || thread::sleep(Duration::from_secs(100_000)),
+            || loop {
+                thread::yield_now();
+            },
+            || {
+                bine_runtime::spawn(thread::park).join().unwrap();
+            },
+        ];
+        let mut threads = Vec::new();
+        for wait in waits {
+            for _ in 0..EACH {
+                let counts = Counts(Arc::clone(&dropped));
+                threads.push(runtime.spawn(move || {
+                    let _counts = counts;
+                    wait();
+                }));
+            }
+        }
+        // One that has ended already is not counted.
+        runtime.run(|| ());
+        let report = runtime.shutdown_timeout(AMPLE);
+        assert_eq!((report.abandoned, report.unstarted, report.settled), (0, 0, true));
+        // Not every joiner has come to spawn its child.
+        let each = EACH as u64;
+        assert!((4 * each..=5 * each).contains(&report.ended), "{report:?}");
+        assert_eq!(dropped.load(Ordering::Relaxed), 4 * EACH);
+        for thread in threads {
+            assert!(thread.is_finished());
+            let error = thread.join().unwrap_err();
+            // The joiner's child may have been cancelled, and joined, first.
+            assert!(error.is::<Cancelled>() || error.is::<String>());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_end_is_abandoned_and_counted() {
+    for runtime in runtimes() {
+        let (tell, told) = mpsc::channel();
+        let keeps: Vec<_> = (0..20)
+            .map(|_| {
+                let tell = tell.clone();
+                runtime.spawn(move || {
+                    thread::shielded(|| {
+                        tell.send(()).unwrap();
+                        thread::park();
+                    });
+                })
+            })
+            .collect();
+        (0..20).for_each(|_| told.recv().unwrap());
+        let report = runtime.shutdown_timeout(Duration::ZERO);
+        if report.settled {
+            assert_eq!((report.ended, report.abandoned, report.unstarted), (0, 20, 0));
+        }
+        for keep in keeps {
+            assert!(keep.join().unwrap_err().is::<Abandoned>());
+        }
+    }
+}
+
+#[test]
+fn a_held_worker_is_not_waited_for() {
+    for workers in [1, 2, 8] {
+        let runtime = Builder::new().workers(workers).build().unwrap();
+        let release = Arc::new(AtomicBool::new(false));
+        let released = Arc::clone(&release);
+        let (tell, told) = mpsc::channel();
+        let holds = runtime.spawn(move || {
+            tell.send(()).unwrap();
+            while !released.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            9
+        });
+        told.recv().unwrap();
+        let report = runtime.shutdown_timeout(Duration::from_millis(1));
+        assert!(!report.settled);
+        assert_eq!((report.ended, report.abandoned), (0, 1));
+        // The worker goes on, and frees what it shared when it leaves.
+        release.store(true, Ordering::Relaxed);
+        assert_eq!(holds.join().unwrap(), 9);
+    }
+}
+
+/// The settling and the giving up meet at about the same time.
+#[test]
+fn giving_up_races_with_the_last_worker() {
+    for round in 0..200u64 {
+        let runtime = Builder::new().workers(2).build().unwrap();
+        let (tell, told) = mpsc::channel();
+        let ends = Instant::now() + Duration::from_millis(100) + Duration::from_micros(round);
+        let thread = runtime.spawn(move || {
+            tell.send(()).unwrap();
+            while round < 20 && Instant::now() < ends {
+                std::hint::spin_loop();
+            }
+        });
+        told.recv().unwrap();
+        let report = runtime.shutdown_timeout(Duration::ZERO);
+        assert_eq!(report.unstarted, 0);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn threads_that_are_spawned_meanwhile_are_cancelled_too() {
+    fn breed(depth: usize) {
+        if depth > 0 {
+            let _child = bine_runtime::spawn(move || breed(depth - 1));
+            thread::yield_now();
+        }
+        thread::park();
+    }
+    for runtime in runtimes() {
+        for _ in 0..50 {
+            runtime.spawn(|| breed(10));
+        }
+        let report = runtime.shutdown_timeout(AMPLE);
+        assert_eq!((report.abandoned, report.unstarted, report.settled), (0, 0, true));
+    }
+}
+
+#[test]
+fn a_green_thread_of_another_runtime_waits_without_holding_its_worker() {
+    let outer = Builder::new().workers(1).build().unwrap();
+    for inner in runtimes() {
+        let (tell, told) = mpsc::channel();
+        let keeps = inner.spawn(move || {
+            thread::shielded(|| {
+                tell.send(thread::current()).unwrap();
+                thread::park();
+            });
+        });
+        let inside = told.recv().unwrap();
+        let ends = outer.spawn(move || inner.shutdown_timeout(AMPLE));
+        // On the one worker that the other one waits on.
+        outer.run(move || inside.unpark());
+        keeps.join().unwrap();
+        let report = ends.join().unwrap();
+        assert_eq!((report.abandoned, report.settled), (0, true));
+    }
+}
+
+#[test]
+fn a_computation_can_see_it() {
+    for runtime in runtimes() {
+        let (tell, told) = mpsc::channel();
+        let computes = runtime.spawn(move || {
+            tell.send(()).unwrap();
+            while !thread::cancelled() {
+                std::hint::spin_loop();
+            }
+            "seen"
+        });
+        told.recv().unwrap();
+        assert_eq!(runtime.shutdown_timeout(AMPLE).abandoned, 0);
+        assert_eq!(computes.join().unwrap(), "seen");
+    }
+}
