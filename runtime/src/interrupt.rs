@@ -138,10 +138,14 @@ impl Interrupts {
         // Whatever unwinding there was has been caught.
         self.unwinding.store(false, Ordering::Relaxed);
         if self.may_interrupt() {
-            self.unwinding.store(true, Ordering::Relaxed);
-            // Without the panic hook: nothing went wrong.
-            panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>);
+            self.unwind();
         }
+    }
+
+    fn unwind(&self) -> ! {
+        self.unwinding.store(true, Ordering::Relaxed);
+        // Without the panic hook: nothing went wrong.
+        panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>);
     }
 
     /// Whether the thread, which unwinds, does so because it was cancelled.
@@ -203,6 +207,16 @@ impl TaskRef {
     pub(crate) fn cancel(&self) {
         self.interrupts.word.ask(CANCELLED);
         Unparker::from_task(self.clone()).unpark();
+    }
+}
+
+/// Goes on with the unwinding of the calling green thread, which was cancelled, after something of the
+/// runtime's own has caught it and waited.
+pub(crate) fn unwind_cancelled() -> ! {
+    match worker::green() {
+        // SAFETY: the thread that runs is alive.
+        Some((_, task)) => unsafe { task.as_ref() }.interrupts.unwind(),
+        None => panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>),
     }
 }
 

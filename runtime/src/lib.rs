@@ -14,6 +14,8 @@ mod blocking;
 mod clock;
 #[allow(unsafe_code)]
 mod completion;
+#[allow(unsafe_code)]
+mod countdown;
 #[cfg(not(bine_loom))]
 pub mod driver;
 mod idle;
@@ -77,6 +79,7 @@ pub use self::{
 pub mod protocol {
     pub use crate::blocking::{Crew, Done, Means};
     pub use crate::completion::{Completed, Completion};
+    pub use crate::countdown::Countdown;
     pub use crate::idle::{Idle, Woken};
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::request::Requests;

@@ -74,13 +74,19 @@ impl<T> JoinHandle<T> {
     /// If a thread joins itself, as std. If the handle was awaited to the end.
     pub fn join(mut self) -> Result<T> {
         self.forget_waker();
+        self.wait()?;
+        self.take_result()
+    }
+
+    /// Waits for the thread's end. Once; for the one who consumes the handle.
+    pub(super) fn wait(&self) -> Result<()> {
         if worker::green().is_some_and(|(_, task)| task == self.task().as_ptr()) {
             panic!("failed to join a green thread: it would wait for itself");
         }
         if !wait_for_end(self.task()) {
             return Err(Box::new(Abandoned));
         }
-        self.take_result()
+        Ok(())
     }
 
     /// The thread has ended.

@@ -20,6 +20,7 @@ mod block_on;
 mod cancel;
 mod handle;
 mod join;
+mod scope;
 mod spawn;
 mod suspend;
 
@@ -35,6 +36,7 @@ pub use self::{
     cancel::{cancelled, shielded},
     handle::{Thread, ThreadId, current},
     join::JoinHandle,
+    scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope},
     spawn::{Builder, spawn},
     suspend::{park, park_timeout, sleep, sleep_until, yield_now},
 };

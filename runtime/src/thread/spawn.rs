@@ -91,12 +91,27 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        // SAFETY: the closure is 'static.
+        unsafe { self.spawn_here(f) }
+    }
+
+    /// Spawns the thread on the caller's runtime; from other threads, on the default one.
+    ///
+    /// # Safety
+    ///
+    /// As [`Task::create`](crate::task::Task::create).
+    #[track_caller]
+    pub(super) unsafe fn spawn_here<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
         let shared = match worker::core() {
             Some(core) => core.shared,
             None => runtime::default_runtime()?.shared_ptr(),
         };
-        // SAFETY: the closure is 'static. A worker's runtime lives while it runs, and the default
-        // one for ever.
+        // SAFETY: the caller's promise. A worker's runtime lives while it runs, and the default one
+        // for ever.
         unsafe { self.spawn_unchecked(shared, f) }
     }
 
