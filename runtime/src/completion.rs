@@ -62,6 +62,12 @@ impl<W> Completion<W> {
         self.state.load(Ordering::Acquire) == DONE
     }
 
+    /// Whether nobody will take the result. For the thread, before it completes.
+    pub fn is_detached(&self) -> bool {
+        // Acquire pairs with the Release of `detach`.
+        self.state.load(Ordering::Acquire) == DETACHED
+    }
+
     /// The joiner asks to be woken. False if the thread has ended already.
     ///
     /// # Safety

@@ -33,6 +33,7 @@ use crate::interrupt::{Interrupts, Shield};
 use crate::queue::Node;
 use crate::roll::{Links, Member};
 use crate::shared::Shared;
+use crate::thread::Locals;
 use crate::token::Token;
 use crate::wait::Unparker;
 
@@ -56,6 +57,8 @@ pub(crate) struct Task {
     pub(crate) completion: Completion<Unparker>,
     pub(crate) interrupts: Interrupts,
     roll_links: Links<Task>,
+    /// Touched by the thread alone, while it runs.
+    pub(crate) locals: Locals,
     vtable: &'static Vtable,
     /// Valid while the cell is: a runtime is freed only when no cell of its is left.
     pub(crate) shared: NonNull<Shared>,
@@ -179,6 +182,7 @@ where
         // thread takes or drops what was in it.
         unsafe {
             debug_assert!(matches!(*Self::stage(task), Stage::Empty));
+            debug_assert!(task.as_ref().locals.is_empty(), "a green thread left local values");
             std::ptr::drop_in_place(cell);
             alloc::dealloc(cell.cast(), alloc::Layout::new::<Self>());
         }
@@ -235,6 +239,7 @@ impl Task {
             completion: Completion::new(),
             interrupts: Interrupts::default(),
             roll_links: Links::default(),
+            locals: Locals::new(),
             vtable: &TaskCell::<F, T>::VTABLE,
             shared: attributes.shared,
             user_token: AtomicBool::new(false),
@@ -271,14 +276,37 @@ impl Task {
         write!(message, "green thread '{name:.200}' (id {id}, spawned at {spawned_at})")
     }
 
-    /// Runs the closure and keeps its result.
+    /// Runs the closure and keeps its result; then drops the thread's local values.
     ///
     /// # Safety
     ///
     /// Once for each thread, on its stack, by the owner of its run reference.
     pub(crate) unsafe fn run(task: NonNull<Task>) {
         // SAFETY: the caller's promise.
-        unsafe { (task.as_ref().vtable.run)(task) }
+        unsafe {
+            (task.as_ref().vtable.run)(task);
+            if !task.as_ref().locals.is_empty() {
+                Self::end_locals(task);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As `run`, after the closure.
+    #[cold]
+    unsafe fn end_locals(task: NonNull<Task>) {
+        let _shield = Shield::raise();
+        // SAFETY: the run reference keeps the cell. A result that nobody can take is the thread's,
+        // and dropped before the local values, which it may use (as std). The closure has ended,
+        // and with it all use of them.
+        unsafe {
+            let this = task.as_ref();
+            if this.completion.is_detached() {
+                (this.vtable.drop_result)(task);
+            }
+            this.locals.destroy();
+        }
     }
 
     /// Hands the result over, and returns the joiner that must be woken. The caller still owns the
@@ -294,8 +322,14 @@ impl Task {
         match unsafe { this.completion.complete() } {
             Completed::Joinable(joiner) => joiner,
             Completed::Detached => {
-                // SAFETY: nobody will join, so the result is ours.
-                unsafe { (this.vtable.drop_result)(task) };
+                // SAFETY: nobody will join, so the result is ours. Its destructor has used what
+                // local values there are now, and has returned.
+                unsafe {
+                    (this.vtable.drop_result)(task);
+                    if !this.locals.is_empty() {
+                        this.locals.destroy();
+                    }
+                }
                 None
             }
         }

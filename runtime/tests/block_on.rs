@@ -264,7 +264,12 @@ fn a_thread_whose_runtime_has_stopped_is_abandoned() {
         let (to, parks) = mpsc::channel();
         let handle = runtime.spawn(move || {
             to.send(()).unwrap();
-            thread::park();
+            // The shutdown cancels the thread, in vain.
+            thread::shielded(|| {
+                loop {
+                    thread::park();
+                }
+            });
         });
         parks.recv().unwrap();
         let (to, polled) = mpsc::channel();

@@ -20,6 +20,7 @@ mod block_on;
 mod cancel;
 mod handle;
 mod join;
+mod local;
 mod scope;
 mod spawn;
 mod suspend;
@@ -32,10 +33,14 @@ pub use std::thread::{Result, panicking};
 pub use self::block_on::block_on;
 pub(crate) use self::cancel::check_unwinding;
 pub(crate) use self::handle::allocate_ids;
+#[doc(hidden)]
+pub use self::local::LocalSlot as __LocalSlot;
+pub(crate) use self::local::Locals;
 pub use self::{
     cancel::{cancelled, shielded},
     handle::{Thread, ThreadId, current},
     join::JoinHandle,
+    local::{AccessError, LocalKey},
     scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope},
     spawn::{Builder, spawn},
     suspend::{park, park_timeout, sleep, sleep_until, yield_now},
