@@ -28,13 +28,16 @@ struct Table {
     /// Those without a destructor. They outlive the others, which may use them to the end.
     frees: Vec<Entry>,
     /// Values in whose place another one came.
-    replaced: Vec<(*mut (), unsafe fn(*mut ()))>,
+    replaced: Vec<(*mut (), DropFn)>,
 }
+
+/// Drops a value, which lies in a box.
+type DropFn = unsafe fn(*mut ());
 
 #[derive(Debug)]
 struct Entry {
     number: usize,
-    drop: unsafe fn(*mut ()),
+    drop: DropFn,
 }
 
 /// What there is under a number.
@@ -100,7 +103,7 @@ impl Locals {
         number: usize,
         value: *mut (),
         needs_drop: bool,
-        drop: unsafe fn(*mut ()),
+        drop: DropFn,
     ) {
         self.with(|table| {
             table.set(number, value);
