@@ -226,6 +226,6 @@ fn nothing_is_left_of_random_programs() {
     // The runtime keeps a stack for each panic count that it had to take off an OS thread at a time, in
     // eights.
     assert_eq!(stacks.lent, stacks.promised);
-    assert!(stacks.lent <= 64 && stacks.lent % 8 == 0, "{} stacks are left", stacks.lent);
+    assert!(stacks.lent <= 64 && stacks.lent.is_multiple_of(8), "{} stacks are left", stacks.lent);
     println!("{programs} programs, {threads} threads");
 }
