@@ -1,8 +1,11 @@
 //! Thread-locals of green threads: as std's, and what std's cannot do.
 
+#[path = "../../arch/tests/child/mod.rs"]
+#[allow(dead_code, reason = "not every test binary uses all of it")]
+mod child;
+
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -532,16 +535,12 @@ fn a_panic_in_a_destructor_aborts() {
     bine_runtime::thread_local! {
         static PANICS: Panics = const { Panics };
     }
-    if std::env::var_os("BINE_TEST_PANICS").is_some() {
+    if child::is_child() {
         let touch = || PANICS.with(|_| ());
         let _ = panic::catch_unwind(AssertUnwindSafe(|| bine_runtime::spawn(touch).join()));
         return;
     }
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_panic_in_a_destructor_aborts", "--nocapture"])
-        .env("BINE_TEST_PANICS", "1")
-        .output()
-        .unwrap();
+    let child = child::run("a_panic_in_a_destructor_aborts", &[]);
     let errors = String::from_utf8_lossy(&child.stderr);
     assert!(errors.contains("local value panicked when it was dropped"), "{errors}");
     assert!(!child.status.success());
