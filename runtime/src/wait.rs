@@ -218,7 +218,20 @@ mod on_threads {
         }
     }
 
-    /// Runs `f`, whose waits are not interrupted if the calling green thread is cancelled.
+    /// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled. They
+    /// are again afterwards.
+    ///
+    /// ```
+    /// use bine_runtime::thread;
+    ///
+    /// let writer = thread::spawn(|| {
+    ///     thread::shielded(|| {
+    ///         thread::yield_now(); // both halves, or neither
+    ///     });
+    ///     thread::cancelled()
+    /// });
+    /// writer.join().unwrap();
+    /// ```
     pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
         let _shield = Shield::raise();
         f()

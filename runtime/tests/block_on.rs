@@ -1,5 +1,7 @@
 //! Waiting for futures.
 
+mod modes;
+
 use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -9,17 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Abandoned, Builder, Runtime, block_on};
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
+use modes::runtimes;
 
 /// From an OS thread and from the green threads of each runtime.
 fn everywhere(test: fn()) {

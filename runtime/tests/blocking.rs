@@ -1,22 +1,14 @@
 //! Calls that block, on the pool's OS threads.
 
+mod modes;
+
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Builder, Runtime, blocking};
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
+use modes::runtimes;
 
 #[test]
 fn a_job_borrows_and_returns_a_value() {

@@ -1,5 +1,7 @@
 //! Cancelling green threads.
 
+mod modes;
+
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,17 +9,7 @@ use std::time::Duration;
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Builder, Runtime};
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 3, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
+use modes::runtimes;
 
 #[test]
 fn a_parked_thread_unwinds_and_its_destructors_run() {

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "not every test binary uses all of it")]
 mod child;
 
+mod modes;
+
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
@@ -12,17 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use bine_runtime::thread::{self, AccessError, LocalKey};
 use bine_runtime::{Builder, Runtime};
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a borrow of a thread-local of std's across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
+use modes::runtimes;
 
 /// What happened, in order. Given to a thread in a global slot, since constants cannot capture it;
 /// the lock is never held while anything blocks.

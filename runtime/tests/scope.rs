@@ -1,20 +1,12 @@
 //! Scopes: threads that borrow.
 
+mod modes;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Builder, Runtime};
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
+use modes::runtimes;
 
 #[test]
 fn the_scope_waits_for_forgotten_and_nested_children() {

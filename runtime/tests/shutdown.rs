@@ -1,5 +1,7 @@
 //! The end of a runtime: what is cancelled, what is abandoned, and who does not wait.
 
+mod modes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -7,19 +9,13 @@ use std::time::{Duration, Instant};
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Abandoned, Builder, Runtime};
+use modes::runtimes_of;
 
 /// Never waited for in full: the bound is there for a bug.
 const AMPLE: Duration = Duration::from_secs(60);
 
 fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        let builder = Builder::new().workers(workers).shutdown_timeout(AMPLE);
-        all.push(builder.clone().build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { builder.migrate() }.build().unwrap());
-    }
-    all
+    runtimes_of(&Builder::new().shutdown_timeout(AMPLE), &[1, 2, 8])
 }
 
 struct Counts(Arc<AtomicUsize>);

@@ -1,23 +1,14 @@
 //! Green threads, in both modes, on several numbers of workers.
 
+mod modes;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use bine_runtime::{Abandoned, Builder, Runtime, thread};
-
-/// Every mode and number of workers that the tests run with; there are more workers than cores
-/// among them.
-fn runtimes() -> Vec<Runtime> {
-    let mut runtimes = Vec::new();
-    for workers in [1, 2, 3, 8] {
-        runtimes.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: these tests keep no thread-local borrow across a blocking call.
-        runtimes.push(unsafe { Builder::new().migrate() }.workers(workers).build().unwrap());
-    }
-    runtimes
-}
+use modes::runtimes;
 
 #[test]
 fn a_value_comes_back() {

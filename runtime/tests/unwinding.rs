@@ -3,24 +3,16 @@
 #[path = "../../arch/tests/random/mod.rs"]
 mod random;
 
+mod modes;
+
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Builder, Runtime, spawn};
+use modes::runtimes;
 use random::Random;
-
-/// Runtimes of both modes with one and several workers.
-fn runtimes() -> Vec<Runtime> {
-    let mut all = Vec::new();
-    for workers in [1, 2, 8] {
-        all.push(Builder::new().workers(workers).build().unwrap());
-        // SAFETY: no test here keeps a thread-local borrow across a blocking call.
-        all.push(unsafe { Builder::new().workers(workers).migrate() }.build().unwrap());
-    }
-    all
-}
 
 /// Does something when it is dropped.
 struct OnDrop<F: FnMut()>(F);

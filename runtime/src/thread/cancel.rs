@@ -3,7 +3,6 @@
 use std::io;
 
 use super::join::JoinHandle;
-use crate::interrupt::Shield;
 use crate::worker;
 
 impl<T> JoinHandle<T> {
@@ -70,25 +69,6 @@ pub fn cancelled() -> bool {
         // One that has never waited is not on the roll, and would learn of it when it first waits.
         interrupts.is_cancelled() || (interrupts.is_new() && core.shared().roll.is_called())
     })
-}
-
-/// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled. They
-/// are again afterwards.
-///
-/// ```
-/// use bine_runtime::thread;
-///
-/// let writer = thread::spawn(|| {
-///     thread::shielded(|| {
-///         thread::yield_now(); // both halves, or neither
-///     });
-///     thread::cancelled()
-/// });
-/// writer.join().unwrap();
-/// ```
-pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
-    let _shield = Shield::raise();
-    f()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(crate) use self::handle::allocate_ids;
 pub use self::local::LocalSlot as __LocalSlot;
 pub(crate) use self::local::Locals;
 pub use self::{
-    cancel::{cancelled, shielded},
+    cancel::cancelled,
     handle::{Thread, ThreadId, current},
     join::JoinHandle,
     local::{AccessError, LocalKey},
@@ -47,6 +47,7 @@ pub use self::{
 };
 
 pub use crate::interrupt::Cancelled;
+pub use crate::wait::shielded;
 
 /// How many green threads can run at the same time: the workers of the caller's runtime, or of the
 /// default one.
