@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Abandoned, Builder, Runtime, block_on};
+use bine_runtime::{Abandoned, Builder, block_on};
 use modes::runtimes;
 
 /// From an OS thread and from the green threads of each runtime.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 
 use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Builder, Runtime, blocking};
+use bine_runtime::{Builder, blocking};
 use modes::runtimes;
 
 #[test]

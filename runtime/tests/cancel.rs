@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bine_runtime::Builder;
 use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Builder, Runtime};
 use modes::runtimes;
 
 #[test]

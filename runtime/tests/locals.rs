@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use bine_runtime::thread::{self, AccessError, LocalKey};
-use bine_runtime::{Builder, Runtime};
 use modes::runtimes;
 
 /// What happened, in order. Given to a thread in a global slot, since constants cannot capture it;

@@ -5,7 +5,6 @@ mod modes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Builder, Runtime};
 use modes::runtimes;
 
 #[test]

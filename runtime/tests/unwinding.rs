@@ -9,8 +9,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bine_runtime::spawn;
 use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Builder, Runtime, spawn};
 use modes::runtimes;
 use random::Random;
 
