@@ -121,11 +121,16 @@ unsafe impl Send for Workers {}
 impl Workers {
     /// All of them running.
     pub fn new(workers: usize) -> Self {
+        Self::with_spares(workers, 0)
+    }
+
+    /// As many workers and, after them, spares that are off duty; all of them running.
+    pub fn with_spares(workers: usize, spares: usize) -> Self {
         Self {
-            idle: Idle::new(workers),
+            idle: Idle::with_spares(workers, spares),
             injector: Queue::default(),
             stopping: AtomicBool::new(false),
-            threads: (0..workers).map(|_| UnsafeCell::new(None)).collect(),
+            threads: (0..workers + spares).map(|_| UnsafeCell::new(None)).collect(),
         }
     }
 
@@ -135,7 +140,8 @@ impl Workers {
         self.threads[worker].with_mut(|slot| unsafe { *slot = Some(thread) });
     }
 
-    fn unpark(&self, worker: usize) {
+    /// `Shared::unpark`.
+    pub fn unpark(&self, worker: usize) {
         // SAFETY: the caller claimed the worker, which thus has written the slot.
         let thread = self.threads[worker].with(|slot| unsafe { (*slot).clone() });
         thread.expect("a worker that sleeps has said which thread it is").unpark();

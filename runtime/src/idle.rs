@@ -42,6 +42,15 @@
 //! search, before: `searching` is then too low, for that moment, and may be below zero. It is
 //! never too high, and too low a count wakes a worker too many at worst.
 //!
+//! # Spares
+//!
+//! A spare worker is claimed for work only while it is *on duty* (the monitor says when). Off duty
+//! it may be asleep while work waits, as if it were not there: the argument above is about the
+//! workers that may be claimed, and a spare that falls asleep as a searcher makes its last look as
+//! any other. Whoever takes a spare off duty need not wait for it: a claim that came first stands,
+//! and the spare searches as one that was claimed. Whoever puts one on duty looks for work
+//! afterwards, since submissions that came first passed it over.
+//!
 //! The pattern is the one of Go's scheduler (`runtime/proc.go`, "Worker thread parking/unparking")
 //! and of rayon's sleep module.
 
@@ -68,6 +77,8 @@ pub struct Idle {
     /// negative for a moment, see above.
     searching: AtomicIsize,
     states: Box<[AtomicU64]>,
+    /// The low bit of the state of each worker that may be claimed.
+    on_duty: Box<[AtomicU64]>,
     workers: usize,
 }
 
@@ -86,9 +97,20 @@ pub enum Woken {
 impl Idle {
     /// For `workers` workers, all of them running.
     pub fn new(workers: usize) -> Self {
+        Self::with_spares(workers, 0)
+    }
+
+    /// For `workers` workers and, after them, `spares` that are off duty.
+    pub fn with_spares(workers: usize, spares: usize) -> Self {
+        let words = (workers + spares).div_ceil(WORKERS_IN_WORD);
+        let on_duty = |word: usize| match workers.saturating_sub(word * WORKERS_IN_WORD) {
+            WORKERS_IN_WORD.. => LOW_BITS,
+            these => LOW_BITS & ((1 << (these * BITS)) - 1),
+        };
         Self {
             searching: AtomicIsize::new(0),
-            states: (0..workers.div_ceil(WORKERS_IN_WORD)).map(|_| AtomicU64::new(0)).collect(),
+            states: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            on_duty: (0..words).map(|word| AtomicU64::new(on_duty(word))).collect(),
             workers,
         }
     }
@@ -106,15 +128,16 @@ impl Idle {
         self.claim_any()
     }
 
-    /// Claims any sleeper, whether somebody searches or not.
+    /// Claims any sleeper that is on duty, whether somebody searches or not.
     #[must_use = "the worker that is returned has been claimed and must be unparked"]
     #[inline]
     pub fn claim_any(&self) -> Option<usize> {
         for (index, word) in self.states.iter().enumerate() {
             // Relaxed: the caller has a fence.
             let mut states = word.load(Ordering::Relaxed);
+            let on_duty = self.on_duty[index].load(Ordering::Relaxed);
             // ASLEEP is the one state whose low bit is set and whose high bit is not.
-            while let sleepers @ 1.. = states & LOW_BITS & !(states >> 1) {
+            while let sleepers @ 1.. = states & on_duty & !(states >> 1) {
                 let worker = index * WORKERS_IN_WORD + sleepers.trailing_zeros() as usize / BITS;
                 match self.take_out(worker, states, CLAIMED) {
                     Ok(()) => {
@@ -135,15 +158,52 @@ impl Idle {
     pub fn summon(&self, worker: usize) -> bool {
         // (A), pairs with (B) in `fall_asleep`.
         fence(Ordering::SeqCst);
-        // Relaxed: the fence orders it.
+        self.rouse(worker, SUMMONED)
+    }
+
+    /// Claims this worker, on duty or not, if it is asleep. True if the caller must unpark it.
+    #[must_use = "a worker that was claimed must be unparked"]
+    pub fn claim(&self, worker: usize) -> bool {
+        let claimed = self.rouse(worker, CLAIMED);
+        if claimed {
+            self.enter_search();
+        }
+        claimed
+    }
+
+    /// Takes one worker out of ASLEEP, if that is what it is.
+    #[inline]
+    fn rouse(&self, worker: usize, into: u64) -> bool {
+        // Relaxed: the caller's fence orders it.
         let mut states = self.states[worker / WORKERS_IN_WORD].load(Ordering::Relaxed);
         while state_in(states, worker) == ASLEEP {
-            match self.take_out(worker, states, SUMMONED) {
+            match self.take_out(worker, states, into) {
                 Ok(()) => return true,
                 Err(now) => states = now,
             }
         }
         false
+    }
+
+    /// From now on the worker may be claimed by any submitter, or may not. After the former the
+    /// caller looks for work itself.
+    pub fn set_duty(&self, worker: usize, on_duty: bool) {
+        let (word, bit) = (&self.on_duty[worker / WORKERS_IN_WORD], 1 << shift(worker));
+        // Relaxed: nothing is published by it; see the module's documentation.
+        if on_duty {
+            word.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+        // Orders it before the caller's look for work, as (A).
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether any submitter may claim the worker.
+    #[inline]
+    pub fn is_on_duty(&self, worker: usize) -> bool {
+        // Relaxed: see `set_duty`.
+        self.on_duty[worker / WORKERS_IN_WORD].load(Ordering::Relaxed) >> shift(worker) & 1 == 1
     }
 
     /// A running worker asks to search; false if enough others do.
@@ -211,10 +271,14 @@ impl Idle {
         }
     }
 
-    /// How many workers are asleep now, for the metrics.
+    /// How many of the workers on duty are asleep now, as things look.
     pub fn sleepers(&self) -> usize {
-        let asleep = |states: u64| (states & LOW_BITS & !(states >> 1)).count_ones() as usize;
-        self.states.iter().map(|word| asleep(word.load(Ordering::Relaxed))).sum()
+        let words = self.states.iter().zip(&self.on_duty);
+        let asleep = |(states, on_duty): (&AtomicU64, &AtomicU64)| {
+            let states = states.load(Ordering::Relaxed);
+            (states & on_duty.load(Ordering::Relaxed) & !(states >> 1)).count_ones() as usize
+        };
+        words.map(asleep).sum()
     }
 
     /// How many search, after a fence.

@@ -22,6 +22,8 @@ mod idle;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod interrupt;
+#[allow(unsafe_code)]
+mod monitor;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod os_parker;
@@ -69,6 +71,7 @@ mod worker;
 #[cfg(not(bine_loom))]
 pub use self::{
     blocking::blocking,
+    monitor::Hold,
     runtime::{Builder, Metrics, Runtime, Shutdown, default_runtime, run},
     task::Abandoned,
     thread::{block_on, spawn},
@@ -81,6 +84,7 @@ pub mod protocol {
     pub use crate::completion::{Completed, Completion};
     pub use crate::countdown::Countdown;
     pub use crate::idle::{Idle, Woken};
+    pub use crate::monitor::Doze;
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::request::Requests;
     pub use crate::roll::{Links, Member, Roll};

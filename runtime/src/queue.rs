@@ -23,7 +23,8 @@ pub unsafe trait Node: Sized {
 /// A FIFO for the owner thread alone: no atomic read-modify-write, no fence.
 #[derive(Debug)]
 pub struct LocalQueue<N> {
-    head: Cell<*mut N>,
+    /// Atomic for those who only ask whether it is empty. Relaxed throughout: a hint for them.
+    head: AtomicPtr<N>,
     tail: Cell<*mut N>,
 }
 
@@ -35,14 +36,14 @@ impl<N: Node> Default for LocalQueue<N> {
 
 impl<N: Node> LocalQueue<N> {
     /// An empty queue.
-    pub const fn new() -> Self {
-        Self { head: Cell::new(ptr::null_mut()), tail: Cell::new(ptr::null_mut()) }
+    pub fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()), tail: Cell::new(ptr::null_mut()) }
     }
 
     /// Whether no node is queued.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.head.get().is_null()
+        self.head.load(Ordering::Relaxed).is_null()
     }
 
     /// Adds a node at the back.
@@ -57,7 +58,7 @@ impl<N: Node> LocalQueue<N> {
         unsafe { &*node }.link().store(ptr::null_mut(), Ordering::Relaxed);
         let tail = self.tail.replace(node);
         if tail.is_null() {
-            self.head.set(node);
+            self.head.store(node, Ordering::Relaxed);
         } else {
             // SAFETY: `tail` is queued, hence valid until it is popped.
             unsafe { &*tail }.link().store(node, Ordering::Relaxed);
@@ -67,13 +68,13 @@ impl<N: Node> LocalQueue<N> {
     /// Takes the node at the front.
     #[inline]
     pub fn pop(&self) -> Option<*mut N> {
-        let head = self.head.get();
+        let head = self.head.load(Ordering::Relaxed);
         if head.is_null() {
             return None;
         }
         // SAFETY: `head` is queued, hence valid.
         let next = unsafe { &*head }.link().load(Ordering::Relaxed);
-        self.head.set(next);
+        self.head.store(next, Ordering::Relaxed);
         if next.is_null() {
             self.tail.set(ptr::null_mut());
         }
@@ -134,6 +135,12 @@ impl<N: Node> Inbox<N> {
 
     /// Moves all nodes to the back of the worker's queue, the oldest first.
     pub fn drain_into(&self, queue: &LocalQueue<N>) {
+        // SAFETY: the node is ours and in no queue.
+        self.drain(|node| unsafe { queue.push(node) });
+    }
+
+    /// Takes all nodes out and gives them to `take`, the oldest first.
+    pub fn drain(&self, mut take: impl FnMut(*mut N)) {
         // Acquire pairs with the Release of every push whose node is taken (each push continues
         // the release sequence of those before it).
         let mut node = self.head.swap(ptr::null_mut(), Ordering::Acquire);
@@ -147,10 +154,9 @@ impl<N: Node> Inbox<N> {
             node = next;
         }
         while !oldest_first.is_null() {
-            // SAFETY: as above; the next node is read before `push` writes the link.
+            // SAFETY: as above; the next node is read before `take` may write the link.
             let next = unsafe { &*oldest_first }.link().load(Ordering::Relaxed);
-            // SAFETY: the node is ours and in no queue.
-            unsafe { queue.push(oldest_first) };
+            take(oldest_first);
             oldest_first = next;
         }
     }
@@ -170,7 +176,7 @@ mod tests {
     }
 
     fn len(queue: &LocalQueue<Number>) -> usize {
-        let (mut node, mut count) = (queue.head.get(), 0);
+        let (mut node, mut count) = (queue.head.load(Ordering::Relaxed), 0);
         while !node.is_null() {
             // SAFETY: the nodes of the chain are queued, hence valid.
             node = unsafe { &*node }.1.load(Ordering::Relaxed);

@@ -13,7 +13,7 @@ use crate::task::Task;
 use crate::timer::NEVER;
 use crate::wait::WakeBatch;
 use crate::worker::{Core, Runnable};
-use crate::{clock, driver};
+use crate::{clock, driver, monitor};
 
 /// Rounds over all peers before a searcher gives up.
 const SEARCH_ROUNDS: usize = 4;
@@ -38,6 +38,9 @@ pub(crate) fn run(core: &Core) {
     let mut random = fast_random(core.index);
     let mut searching = false;
     while !core.shared().is_stopping() {
+        if core.is_off_duty() {
+            core.hand_back();
+        }
         if let Some(task) = core.pick() {
             stop_searching(core, &mut searching);
             core.run_from_root(task);
@@ -71,6 +74,9 @@ fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull
     if let Some(task) = core.pick() {
         return Some(task);
     }
+    if core.is_off_duty() && !*searching {
+        return None;
+    }
     if let Some(task) = poll_driver(core).or_else(|| core.take_injected()) {
         return Some(task);
     }
@@ -94,7 +100,7 @@ fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull
         }
     }
     let now = clock::now();
-    for worker in 0..shared.remotes.len() {
+    for worker in 0..shared.members().len() {
         core.fire_timers(worker, now);
     }
     core.pick()
@@ -115,7 +121,7 @@ fn poll_driver(core: &Core) -> Option<NonNull<Task>> {
 /// answer it, and taking it away would make both wait for messages between cores.
 fn steal(core: &Core, random: &mut u32, last_round: bool) -> Option<NonNull<Task>> {
     let worth_it = |queue: &Stealer<Runnable>| last_round || queue.len() > 1;
-    let remotes = &core.shared().remotes;
+    let remotes = core.shared().members();
     let start = next_random(random) as usize % remotes.len();
     for step in 0..remotes.len() {
         let victim = (start + step) % remotes.len();
@@ -153,7 +159,12 @@ const SHORT_WAIT_NANOS: u64 = 60_000;
 fn sleep(core: &Core, searching: bool) -> bool {
     let (shared, index) = (core.shared(), core.index);
     shared.idle.fall_asleep(index, searching);
-    if shared.has_work_for(index) || shared.is_stopping() {
+    // Whether it is on duty it asks now: whoever puts it on duty later finds it asleep.
+    let has_work = match searching || !core.is_off_duty() {
+        true => shared.has_work_for(index),
+        false => !core.inbox().is_empty(),
+    };
+    if has_work || shared.is_stopping() {
         return shared.idle.stay_awake(index, searching);
     }
     let started = clock::now();
@@ -164,6 +175,7 @@ fn sleep(core: &Core, searching: bool) -> bool {
         driver::worker_wakes();
     }
     let woken = shared.idle.wake_up(index);
+    monitor::worker_wakes();
     let short = woken != Woken::ByItself
         && shared.remotes[index].woken_by_peer.load(Ordering::Relaxed)
         && clock::now() - started < SHORT_WAIT_NANOS;
@@ -190,7 +202,8 @@ fn sleep_deeply(core: &Core) {
     shared.count_sleep(index);
     let mut reaper = Reaper::new(core);
     while shared.idle.is_asleep(index) {
-        let (timer, reap) = (core.next_timer(), reaper.next());
+        let timer = core.next_timer().min(shared.next_held_timer());
+        let reap = reaper.next();
         match timer.min(reap) {
             NEVER => thread::park(),
             next => match next.checked_sub(clock::now()) {
@@ -208,7 +221,7 @@ fn hand_back_fresh(core: &Core) {
         core.shared().injector.push(fresh);
     }
     let rest =
-        || core.ready.pop().or_else(|| core.local.pop().and_then(NonNull::new).map(Runnable));
+        || core.ready.pop().or_else(|| core.local().pop().and_then(NonNull::new).map(Runnable));
     while let Some(Runnable(task)) = rest() {
         // SAFETY: the run reference is ours.
         if !unsafe { task.as_ref() }.started.get() {

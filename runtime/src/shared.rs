@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::panic::{self, Location};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+};
 use std::time::Instant;
 use std::{io, process, ptr, thread};
 
 use bine_arch::stack::Permit;
-use crossbeam_deque::{Injector, Steal, Stealer};
+use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -19,9 +21,9 @@ use crate::queue::{Inbox, LocalQueue};
 use crate::roll::Roll;
 use crate::settling::Settling;
 use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
-use crate::timer::Timers;
+use crate::timer::{NEVER, Timers};
 use crate::wait::{self, Unparker};
-use crate::worker::{self, Runnable};
+use crate::worker::{self, Runnable, Visible};
 
 /// What all threads know of one worker.
 pub(crate) struct Remote {
@@ -37,7 +39,21 @@ pub(crate) struct Remote {
     pub(crate) woken_by_peer: AtomicBool,
     /// The OS thread stays for ever, since abandoned green threads have it as their home.
     pub(crate) haunted: AtomicBool,
+    /// The monitor has seen that one green thread holds the worker: others look after its timers.
+    pub(crate) held: AtomicBool,
+    /// A spare's own ends of its deques, until it is first needed.
+    pub(crate) reserve: Mutex<Option<Deques>>,
     pub(crate) counters: Counters,
+    pub(crate) visible: CachePadded<Visible>,
+}
+
+/// The owner's ends of a worker's deques: for fresh threads, and for threads that have run.
+pub(crate) type Deques = (Deque<Runnable>, Deque<Runnable>);
+
+impl Remote {
+    pub(crate) fn has_stealable(&self) -> bool {
+        !self.fresh.is_empty() || !self.ready.is_empty()
+    }
 }
 
 /// Written by the worker alone (hence load and store, no read-modify-write), read by all.
@@ -62,7 +78,20 @@ fn count(counter: &AtomicU64) {
 pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) injector: Injector<Runnable>,
+    /// The workers, and after them the spares.
     pub(crate) remotes: Box<[CachePadded<Remote>]>,
+    /// How many workers were asked for.
+    pub(crate) workers: usize,
+    /// How many of `remotes` have or had an OS thread. Grows as spares are started.
+    members: AtomicUsize,
+    /// How many members are held.
+    pub(crate) held: AtomicUsize,
+    /// The thread that the monitor looks at, which must not be freed meanwhile.
+    pub(crate) inspected: AtomicPtr<Task>,
+    /// The OS threads of spares.
+    pub(crate) spare_threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// How often the monitor has found a worker held while work waited.
+    pub(crate) holds: AtomicU64,
     /// Threads that have run may move to another worker.
     pub(crate) migrating: bool,
     pub(crate) stack_size: usize,
@@ -90,16 +119,24 @@ pub(crate) struct Shared {
 impl panic::RefUnwindSafe for Shared {}
 
 impl Shared {
+    /// For as many workers, and spares in the rest of `remotes`.
     pub(crate) fn new(
         remotes: Box<[CachePadded<Remote>]>,
+        workers: usize,
         migrating: bool,
         stack_size: usize,
     ) -> Self {
         let roll = Roll::new(remotes.len());
         Self {
-            idle: Idle::new(remotes.len()),
+            idle: Idle::with_spares(workers, remotes.len() - workers),
             injector: Injector::new(),
             remotes,
+            workers,
+            members: AtomicUsize::new(workers),
+            held: AtomicUsize::new(0),
+            inspected: AtomicPtr::default(),
+            spare_threads: Mutex::default(),
+            holds: AtomicU64::new(0),
             migrating,
             stack_size,
             pid: process::id(),
@@ -158,7 +195,7 @@ impl Shared {
         sleeps
     }
 
-    fn unpark(&self, worker: usize) {
+    pub(crate) fn unpark(&self, worker: usize) {
         let by_peer = worker::core().is_some_and(|core| ptr::from_ref(core.shared()) == self);
         // Relaxed: a hint.
         self.remotes[worker].woken_by_peer.store(by_peer, Ordering::Relaxed);
@@ -187,11 +224,66 @@ impl Shared {
         }
     }
 
+    /// The workers and the spares that have or had an OS thread.
+    #[inline]
+    pub(crate) fn members(&self) -> &[CachePadded<Remote>] {
+        // Relaxed: what a spare does comes after its OS thread's start and thus after the store.
+        &self.remotes[..self.members.load(Ordering::Relaxed)]
+    }
+
+    /// Before the OS thread of another spare is started, or after that has failed. For the monitor.
+    pub(crate) fn set_members(&self, members: usize) {
+        self.members.store(members, Ordering::Relaxed);
+    }
+
+    /// How many spares have an OS thread, and how many of them are on duty.
+    pub(crate) fn spares(&self) -> (usize, usize) {
+        let spares = self.workers..self.members().len();
+        (spares.len(), spares.filter(|&spare| self.idle.is_on_duty(spare)).count())
+    }
+
+    /// When the first timer of a held worker is due, or [`NEVER`].
+    pub(crate) fn next_held_timer(&self) -> u64 {
+        // Relaxed: the monitor looks after the timers of a worker that is not seen here.
+        if self.held.load(Ordering::Relaxed) == 0 {
+            return NEVER;
+        }
+        let held = self.members().iter().filter(|remote| remote.held.load(Ordering::Relaxed));
+        held.map(|remote| remote.timers.next()).min().unwrap_or(NEVER)
+    }
+
+    /// Whether a thread is queued that any worker may take.
+    pub(crate) fn has_stealable(&self) -> bool {
+        !self.injector.is_empty() || self.members().iter().any(|remote| remote.has_stealable())
+    }
+
+    /// Wakes the threads whose timers on worker `of` are due at `now`. For the monitor.
+    pub(crate) fn fire_timers_from_outside(&self, of: usize, now: u64) {
+        worker::fire(&self.remotes[of].timers, now, |task| self.schedule_from_outside(task));
+    }
+
+    /// Waits until the monitor has done with `task`, which has ended and which no worker has as its
+    /// current one any more. Most often it has never looked at it.
+    #[inline]
+    pub(crate) fn await_inspection(&self, task: NonNull<Task>) {
+        // The other half of this fence is the monitor's membarrier; see `monitor::inspect`.
+        compiler_fence(Ordering::SeqCst);
+        if self.inspected.load(Ordering::Relaxed) == task.as_ptr() {
+            self.inspection_lasts(task);
+        }
+    }
+
+    #[cold]
+    fn inspection_lasts(&self, task: NonNull<Task>) {
+        // Acquire pairs with the Release that ends the inspection.
+        while self.inspected.load(Ordering::Acquire) == task.as_ptr() {
+            thread::yield_now();
+        }
+    }
+
     /// Whether worker `index` would find anything to do. For its last look before it sleeps.
     pub(crate) fn has_work_for(&self, index: usize) -> bool {
-        !self.remotes[index].inbox.is_empty()
-            || !self.injector.is_empty()
-            || self.remotes.iter().any(|peer| !peer.fresh.is_empty() || !peer.ready.is_empty())
+        !self.remotes[index].inbox.is_empty() || self.has_stealable()
     }
 
     pub(crate) fn count_end(&self, worker: usize) {
@@ -292,7 +384,7 @@ impl Shared {
         self.stopping.store(true, Ordering::Relaxed);
         // Pairs with the fence in `Idle::fall_asleep`: a worker either sees `stopping` in its last
         // look or is seen asleep here. (`wake_worker` has the fence.)
-        for worker in 0..self.remotes.len() {
+        for worker in 0..self.members().len() {
             self.wake_worker(worker);
         }
     }

@@ -35,36 +35,26 @@
 //! injector and the *oldest* fresh thread.
 
 mod life;
+mod queues;
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use bine_arch::context::{self, Context};
 use bine_arch::stack::{Permit, Stack, StackCache};
-use crossbeam_deque::{Steal, Worker as Deque};
+use crossbeam_deque::Worker as Deque;
 
-use crate::clock;
 use crate::queue::LocalQueue;
 use crate::shared::Shared;
-use crate::task::{ANYWHERE, Task, TaskRef};
-use crate::timer::NEVER;
-use crate::token::{Commit, Unpark};
+use crate::task::{ANYWHERE, Task};
+use crate::token::Commit;
 use crate::unwinding;
 
-/// Picks between two looks at the inbox and the timers.
-const ARRIVALS_INTERVAL: u32 = 4;
-/// Picks between two that prefer a fresh thread to one that has run. A multiple of the above.
-const FRESH_INTERVAL: u32 = 8;
-/// Picks between two looks at the injector and at the oldest fresh thread. A multiple of the above.
-const MAINTENANCE_INTERVAL: u32 = 64;
-/// How often in a row `run_next` may overtake the queues.
-const RUN_NEXT_LIMIT: u32 = 16;
+pub(crate) use self::queues::fire;
+
 /// Operations that may succeed without waiting before a thread yields.
 const OPERATION_BUDGET: u32 = 128;
-/// With no more residents than this a worker keeps its fresh threads; with more than this beyond
-/// what a sleeping peer has, it places them there.
-const RESIDENTS_TO_KEEP: usize = 8;
 /// Thread ids that a worker takes from the process-wide counter at a time.
 const ID_BLOCK: u64 = 256;
 
@@ -83,20 +73,55 @@ enum Left {
     Ended(Stack, Permit),
 }
 
+/// What of a worker's own state the monitor sees. Its OS thread alone writes it, with one exception:
+/// in a migrating runtime anybody may take the thread out of `run_next`.
+#[derive(Default)]
+pub(crate) struct Visible {
+    /// Counts picks. While it stands still, and the worker is not asleep, one green thread runs.
+    tick: AtomicU32,
+    /// The green thread that runs, or null on the root context.
+    current: AtomicPtr<Task>,
+    /// The thread that the running one woke last.
+    run_next: AtomicPtr<Task>,
+    /// Invariant: only the worker's OS thread does more with it than ask whether it is empty.
+    local: LocalQueue<Task>,
+}
+
+impl Visible {
+    pub(crate) fn tick(&self) -> u32 {
+        // Relaxed: a sample.
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn current(&self) -> *mut Task {
+        // Acquire pairs with the Release in `Core::set_current`.
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Whether threads wait here that nobody else can reach, as things look now.
+    pub(crate) fn has_waiting(&self) -> bool {
+        // Relaxed: a sample.
+        !self.local.is_empty() || !self.run_next.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Takes the thread that runs next, for somebody else: in migrating runtimes alone.
+    pub(crate) fn steal_run_next(&self) -> Option<NonNull<Task>> {
+        // Acquire pairs with the Release in `Core::replace_run_next`: the run reference comes along.
+        NonNull::new(self.run_next.swap(ptr::null_mut(), Ordering::Acquire))
+    }
+}
+
 /// One worker's own state. Only its OS thread touches it: green threads that run there, and the
 /// root context.
 pub(crate) struct Core {
     pub(crate) shared: NonNull<Shared>,
     pub(crate) index: usize,
+    /// Part of `shared`, hence valid as long.
+    visible: NonNull<Visible>,
     pub(crate) fresh: Deque<Runnable>,
     pub(crate) ready: Deque<Runnable>,
-    pub(crate) local: LocalQueue<Task>,
-    run_next: Cell<*mut Task>,
     run_next_streak: Cell<u32>,
-    tick: Cell<u32>,
     budget: Cell<u32>,
-    /// The green thread that runs, or null on the root context.
-    current: Cell<*mut Task>,
     root: UnsafeCell<Context>,
     left: UnsafeCell<Left>,
     pub(crate) stacks: UnsafeCell<StackCache>,
@@ -111,6 +136,8 @@ pub(crate) struct Core {
     pub(crate) out_of_stacks: Cell<bool>,
     /// Spin before the next sleep; see `search`.
     spins: Cell<bool>,
+    /// A spare that was taken off duty: switch to the root context, which hands its threads back.
+    recalled: Cell<bool>,
 }
 
 thread_local! {
@@ -137,7 +164,8 @@ pub(crate) fn core<'a>() -> Option<&'a Core> {
 #[inline]
 pub(crate) fn green<'a>() -> Option<(&'a Core, NonNull<Task>)> {
     let core = core()?;
-    Some((core, NonNull::new(core.current.get())?))
+    // Relaxed: written by this OS thread.
+    Some((core, NonNull::new(core.visible().current.load(Ordering::Relaxed))?))
 }
 
 impl Core {
@@ -148,17 +176,16 @@ impl Core {
         ready: Deque<Runnable>,
         stacks: StackCache,
     ) -> Self {
+        // SAFETY: the caller's shared state outlives the worker.
+        let visible = NonNull::from(&*unsafe { shared.as_ref() }.remotes[index].visible);
         Self {
             shared,
             index,
+            visible,
             fresh,
             ready,
-            local: LocalQueue::new(),
-            run_next: Cell::new(ptr::null_mut()),
             run_next_streak: Cell::new(0),
-            tick: Cell::new(0),
             budget: Cell::new(OPERATION_BUDGET),
-            current: Cell::new(ptr::null_mut()),
             root: UnsafeCell::new(Context::null()),
             left: UnsafeCell::new(Left::Nothing),
             stacks: UnsafeCell::new(stacks),
@@ -168,6 +195,7 @@ impl Core {
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),
             spins: Cell::new(false),
+            recalled: Cell::new(false),
         }
     }
 
@@ -180,6 +208,25 @@ impl Core {
     pub(crate) fn shared(&self) -> &Shared {
         // SAFETY: the runtime frees its shared state after its workers have ended.
         unsafe { self.shared.as_ref() }
+    }
+
+    #[inline]
+    fn visible(&self) -> &Visible {
+        // SAFETY: part of the shared state; see `shared`.
+        unsafe { self.visible.as_ref() }
+    }
+
+    /// Runnable threads whose home is this worker.
+    #[inline]
+    pub(crate) fn local(&self) -> &LocalQueue<Task> {
+        // The invariant of the field: `self` is reached on the worker's OS thread alone.
+        &self.visible().local
+    }
+
+    #[inline]
+    fn set_current(&self, task: *mut Task) {
+        // Release pairs with the Acquire in `Visible::current`: the monitor reads the thread's name.
+        self.visible().current.store(task, Ordering::Release);
     }
 
     pub(crate) fn residents(&self) -> usize {
@@ -260,7 +307,7 @@ impl Core {
     #[inline]
     fn yield_here(&self, task: NonNull<Task>) {
         let Some(next) = self.pick().and_then(|next| self.enter_task(next)) else {
-            if self.stopping.get() || self.out_of_stacks.get() {
+            if self.stopping.get() || self.out_of_stacks.get() || self.recalled.get() {
                 // SAFETY: `task` is the thread that runs here. It may be elsewhere afterwards.
                 return unsafe { self.leave(task, Left::Yield(task), self.root()) };
             }
@@ -348,7 +395,7 @@ impl Core {
         match self.pick().and_then(|next| self.enter_task(next)) {
             Some(context) => context,
             None => {
-                self.current.set(ptr::null_mut());
+                self.set_current(ptr::null_mut());
                 self.root()
             }
         }
@@ -362,7 +409,7 @@ impl Core {
         if !this.started.get() && !self.start(task) {
             return None;
         }
-        self.current.set(task.as_ptr());
+        self.set_current(task.as_ptr());
         self.budget.set(OPERATION_BUDGET);
         // SAFETY: as above.
         Some(unsafe { *this.context.get() })
@@ -420,241 +467,7 @@ impl Core {
             let save = self.root.get();
             context::switch(save, context, ptr::from_ref(self) as usize);
         }
-        self.current.set(ptr::null_mut());
+        self.set_current(ptr::null_mut());
         self.after_switch();
-    }
-
-    // ---- queues ----
-
-    /// The next thread to run from this worker's own queues. Every so often a look elsewhere.
-    #[inline]
-    pub(crate) fn pick(&self) -> Option<NonNull<Task>> {
-        let tick = self.tick.get().wrapping_add(1);
-        self.tick.set(tick);
-        if tick.is_multiple_of(ARRIVALS_INTERVAL)
-            && let Some(task) = self.pick_fairly(tick)
-        {
-            return Some(task);
-        }
-        if self.stopping.get() {
-            return None;
-        }
-        if let Some(task) = self.take_run_next() {
-            return Some(task);
-        }
-        self.pick_queued()
-    }
-
-    #[inline]
-    fn pick_queued(&self) -> Option<NonNull<Task>> {
-        if let Some(task) = self.local.pop() {
-            return NonNull::new(task);
-        }
-        if let Some(Runnable(task)) = self.ready.pop() {
-            return Some(task);
-        }
-        if !self.inbox().is_empty() {
-            self.inbox().drain_into(&self.local);
-            return self.local.pop().and_then(NonNull::new);
-        }
-        self.fresh.pop().map(|Runnable(task)| task)
-    }
-
-    /// Looks at what arrived from outside and from the clock, and now and then prefers what the
-    /// usual order of the queues may keep waiting.
-    #[inline(never)]
-    fn pick_fairly(&self, tick: u32) -> Option<NonNull<Task>> {
-        self.fire_own_timers();
-        if !self.inbox().is_empty() {
-            self.inbox().drain_into(&self.local);
-        }
-        if tick.is_multiple_of(MAINTENANCE_INTERVAL) {
-            if self.shared().is_stopping() {
-                self.set_stopping();
-                return None;
-            }
-            // In turn, so that neither keeps the other waiting for ever.
-            return match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
-                true => self.take_injected().or_else(|| self.oldest_fresh()),
-                false => self.oldest_fresh().or_else(|| self.take_injected()),
-            };
-        }
-        if self.stopping.get() || !tick.is_multiple_of(FRESH_INTERVAL) {
-            return None;
-        }
-        let (first, second) = match tick.is_multiple_of(2 * FRESH_INTERVAL) {
-            true => (&self.fresh, &self.ready),
-            false => (&self.ready, &self.fresh),
-        };
-        first.pop().or_else(|| second.pop()).map(|Runnable(task)| task)
-    }
-
-    fn oldest_fresh(&self) -> Option<NonNull<Task>> {
-        match self.shared().remotes[self.index].fresh.steal() {
-            Steal::Success(Runnable(task)) => Some(task),
-            Steal::Empty | Steal::Retry => None,
-        }
-    }
-
-    /// A thread from the injector, with some more for this worker's own queue.
-    pub(crate) fn take_injected(&self) -> Option<NonNull<Task>> {
-        let shared = self.shared();
-        let into = if shared.migrating { &self.ready } else { &self.fresh };
-        loop {
-            match shared.injector.steal_batch_and_pop(into) {
-                Steal::Success(Runnable(task)) => {
-                    // The rest of the batch was in no queue for a moment, in which the searcher
-                    // that was woken for it may have given up.
-                    if !into.is_empty() {
-                        shared.wake_for_work();
-                    }
-                    return Some(task);
-                }
-                Steal::Empty => return None,
-                Steal::Retry => std::hint::spin_loop(),
-            }
-        }
-    }
-
-    #[inline]
-    fn take_run_next(&self) -> Option<NonNull<Task>> {
-        let Some(task) = NonNull::new(self.run_next.get()) else {
-            self.run_next_streak.set(0);
-            return None;
-        };
-        let streak = self.run_next_streak.get();
-        self.run_next.set(ptr::null_mut());
-        if streak < RUN_NEXT_LIMIT {
-            self.run_next_streak.set(streak + 1);
-            return Some(task);
-        }
-        self.run_next_streak.set(0);
-        self.requeue(task);
-        None
-    }
-
-    /// Queues a thread that was just woken by the running one, to run next.
-    #[inline]
-    fn push_next(&self, task: NonNull<Task>) {
-        let before = self.run_next.replace(task.as_ptr());
-        if let Some(before) = NonNull::new(before) {
-            self.requeue(before);
-        }
-    }
-
-    /// Queues a thread that is runnable here, at the back.
-    #[inline]
-    fn requeue(&self, task: NonNull<Task>) {
-        // SAFETY: the run reference is ours. Relaxed: we made or acquired the last write.
-        if unsafe { task.as_ref() }.home.load(Ordering::Relaxed) == ANYWHERE {
-            self.ready.push(Runnable(task));
-            self.shared().wake_for_work();
-        } else {
-            // SAFETY: the run reference is ours, and the thread is in no queue.
-            unsafe { self.local.push(task.as_ptr()) };
-        }
-    }
-
-    /// Queues a thread that has not run: for this worker or a thief, or for a peer that sleeps and
-    /// has fewer threads that cannot move.
-    #[inline]
-    pub(crate) fn push_fresh(&self, task: NonNull<Task>) {
-        if self.residents.get() > RESIDENTS_TO_KEEP
-            && let Some(peer) = self.lighter_peer()
-        {
-            return self.shared().push_to_inbox(peer, task);
-        }
-        self.fresh.push(Runnable(task));
-        self.shared().wake_for_work();
-    }
-
-    /// A peer, a different one each time, if it sleeps and has clearly fewer residents. A thread stays
-    /// where it first runs, so a worker that accepts connections, say, would keep all whose handlers
-    /// it starts before a peer has woken up to steal them.
-    #[inline(never)]
-    fn lighter_peer(&self) -> Option<usize> {
-        let shared = self.shared();
-        let mut peer = (self.next_peer.get() + 1) % shared.remotes.len();
-        if peer == self.index {
-            peer = (peer + 1) % shared.remotes.len();
-        }
-        self.next_peer.set(peer);
-        if !shared.idle.is_asleep(peer) {
-            return None;
-        }
-        // Relaxed: a hint.
-        let theirs = shared.remotes[peer].residents.load(Ordering::Relaxed);
-        (theirs + theirs / 4 + RESIDENTS_TO_KEEP < self.residents.get()).then_some(peer)
-    }
-
-    fn set_residents(&self, residents: usize) {
-        self.residents.set(residents);
-        // Relaxed: a hint for the peers.
-        self.shared().remotes[self.index].residents.store(residents, Ordering::Relaxed);
-    }
-
-    /// Queues a thread that the caller took out of PARKED.
-    pub(crate) fn schedule(&self, task: NonNull<Task>) {
-        // SAFETY: the run reference is ours. Relaxed: acquired with the token.
-        let home = unsafe { task.as_ref() }.home.load(Ordering::Relaxed);
-        if home == ANYWHERE || home == self.index as u32 {
-            if self.current.get().is_null() {
-                self.requeue(task);
-            } else {
-                self.push_next(task);
-            }
-        } else {
-            self.shared().push_to_inbox(home as usize, task);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn inbox(&self) -> &crate::queue::Inbox<Task> {
-        &self.shared().remotes[self.index].inbox
-    }
-
-    // ---- timers ----
-
-    /// When this worker's first timer is due, or [`NEVER`].
-    #[inline]
-    pub(crate) fn next_timer(&self) -> u64 {
-        self.shared().remotes[self.index].timers.next()
-    }
-
-    /// Wakes the threads whose timers on this worker are due.
-    #[inline]
-    pub(crate) fn fire_own_timers(&self) {
-        if self.next_timer() != NEVER {
-            self.fire_timers(self.index, clock::now());
-        }
-    }
-
-    /// Wakes the threads whose timers on worker `of` are due at `now`.
-    pub(crate) fn fire_timers(&self, of: usize, now: u64) {
-        let timers = &self.shared().remotes[of].timers;
-        if timers.next() > now {
-            return;
-        }
-        let mut due: Vec<TaskRef> = Vec::new();
-        let mut more = true;
-        while more {
-            more = timers.fire(now, &mut due);
-            for task in due.drain(..) {
-                if task.token.unpark() == Unpark::Schedule {
-                    self.schedule_later(task.as_ptr());
-                }
-            }
-        }
-    }
-
-    /// As [`schedule`](Self::schedule), but at the back of the queue.
-    pub(crate) fn schedule_later(&self, task: NonNull<Task>) {
-        // SAFETY: as in `schedule`.
-        let home = unsafe { task.as_ref() }.home.load(Ordering::Relaxed);
-        if home == ANYWHERE || home == self.index as u32 {
-            self.requeue(task);
-        } else {
-            self.shared().push_to_inbox(home as usize, task);
-        }
     }
 }

@@ -1,27 +1,33 @@
 //! Building a runtime: its settings, and the start of its workers.
 
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use std::{env, io, thread};
+use std::{env, fmt, io, thread};
 
 use bine_arch::overflow;
 use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
 use crossbeam_deque::Worker as Deque;
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 
 use super::Runtime;
 use crate::clock;
+use crate::monitor::{self, Hold, OnHold, Settings};
 use crate::panic_report;
 use crate::queue::Inbox;
 use crate::search;
 use crate::shared::{Counters, Remote, Shared};
 use crate::timer::Timers;
-use crate::worker::{Core, Runnable};
+use crate::worker::Core;
 
 /// More workers than this is taken for a mistake.
 const MAX_WORKERS: usize = 1024;
+/// Spare workers of a runtime that has fewer workers.
+const MIN_SPARES: usize = 4;
+/// How long a green thread may hold a worker uncounted.
+const HOLD_THRESHOLD: Duration = Duration::from_millis(10);
 /// How long dropping a runtime waits for its green threads to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -41,6 +47,19 @@ pub struct Builder {
     stack_size: Option<usize>,
     migrating: bool,
     shutdown_timeout: Option<Duration>,
+    spare_workers: Option<usize>,
+    hold_threshold: Option<Duration>,
+    on_hold: Option<Callback>,
+}
+
+/// `OnHold` with the `Debug` that a builder needs.
+#[derive(Clone)]
+struct Callback(OnHold);
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
 impl Builder {
@@ -73,6 +92,50 @@ impl Builder {
         self
     }
 
+    /// How many more OS threads may be started while green threads hold workers: they compute, or
+    /// block in the system, and do not come back to the scheduler. As many as there are workers, and
+    /// 4 at least, unless set.
+    ///
+    /// A monitor looks at all workers every millisecond. If work waits that others can run, and every
+    /// worker is held, it puts a spare on duty, so that the work goes on; also if only some workers
+    /// are held, but each has been for longer than [`hold_threshold`](Self::hold_threshold) and
+    /// threads that others can run wait in its queues. There are never more spares on duty than
+    /// workers held. What others can run is, in a pinned runtime, what has not run yet. A thread that
+    /// first runs on a spare stays there.
+    ///
+    /// With 0 no more threads run at the same time than there are workers. Work with known long system
+    /// calls belongs into [`blocking`](crate::blocking()).
+    pub fn spare_workers(mut self, spares: usize) -> Self {
+        self.spare_workers = Some(spares);
+        self
+    }
+
+    /// For how long a green thread must hold a worker, while other work waits, before it is counted
+    /// in [`Metrics::holds`](super::Metrics::holds) and told to [`on_hold`](Self::on_hold); 10
+    /// milliseconds unless set.
+    pub fn hold_threshold(mut self, threshold: Duration) -> Self {
+        self.hold_threshold = Some(threshold);
+        self
+    }
+
+    /// Has `f` called when a green thread has held a worker for longer than the threshold, and again
+    /// when that hold is over. It is called on the monitor's OS thread and should return soon: no
+    /// worker is looked after meanwhile. If it panics, that is reported and ignored.
+    ///
+    /// Where this is not set the environment decides: with `BINE_LOG_HOLDS=1` holds are written to
+    /// standard error.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = bine_runtime::Builder::new().on_hold(|hold| eprintln!("{hold}")).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_hold(mut self, f: impl Fn(&Hold) + Send + Sync + 'static) -> Self {
+        self.on_hold = Some(Callback(Arc::new(f)));
+        self
+    }
+
     /// Lets green threads that have run move to other workers, so that every runnable one can be
     /// stolen.
     ///
@@ -102,25 +165,32 @@ impl Builder {
     /// # Errors
     ///
     /// `InvalidInput` if there are too many workers or none, if the stack size is beyond what the
-    /// address space holds, or if `BINE_WORKERS` is not a number; otherwise what the system said
-    /// when it refused a thread or the memory.
+    /// address space holds, or if `BINE_WORKERS` is not a number or `BINE_LOG_HOLDS` neither 0 nor 1;
+    /// otherwise what the system said when it refused a thread or the memory.
     pub fn build(self) -> io::Result<Runtime> {
         let workers = self.worker_count()?;
         let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK_SIZE);
         // Says now, and not at the first spawn, that no stack of this size can be had.
         drop(Permit::reserve(stack_size)?);
         panic_report::install();
-        let deques: Vec<_> = (0..workers).map(|_| (Deque::new_lifo(), Deque::new_fifo())).collect();
-        let remotes = deques.iter().map(|(fresh, ready)| remote(fresh, ready)).collect();
-        let shared = Shared::new(remotes, self.migrating, stack_size);
+        let on_hold = match self.on_hold {
+            Some(Callback(on_hold)) => Some(on_hold),
+            None => monitor::log_by_default()?,
+        };
+        let threshold = self.hold_threshold.unwrap_or(HOLD_THRESHOLD);
+        let spares = self.spare_workers.unwrap_or(workers.max(MIN_SPARES)).min(MAX_WORKERS);
+        let remotes = (0..workers + spares).map(|_| remote()).collect();
+        let shared = Shared::new(remotes, workers, self.migrating, stack_size);
         let shared = NonNull::from(Box::leak(Box::new(shared)));
         // Dropping it on an error stops the workers that have started.
         let shutdown_timeout = self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
         let threads = Vec::with_capacity(workers);
         let mut runtime = Runtime { shared, threads, shutdown_timeout };
-        for (index, (fresh, ready)) in deques.into_iter().enumerate() {
-            runtime.threads.push(start_worker(shared, index, fresh, ready)?);
+        for index in 0..workers {
+            runtime.threads.push(start_worker(shared, index)?);
         }
+        // SAFETY: it is forgotten before the shared state goes.
+        unsafe { monitor::watch(shared, Settings { threshold, on_hold })? };
         Ok(runtime)
     }
 
@@ -143,7 +213,8 @@ impl Builder {
     }
 }
 
-fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remote> {
+fn remote() -> CachePadded<Remote> {
+    let (fresh, ready) = (Deque::new_lifo(), Deque::new_fifo());
     CachePadded::new(Remote {
         fresh: fresh.stealer(),
         ready: ready.stealer(),
@@ -153,7 +224,10 @@ fn remote(fresh: &Deque<Runnable>, ready: &Deque<Runnable>) -> CachePadded<Remot
         residents: AtomicUsize::new(0),
         woken_by_peer: AtomicBool::new(false),
         haunted: AtomicBool::new(false),
+        held: AtomicBool::new(false),
+        reserve: Mutex::new(Some((fresh, ready))),
         counters: Counters::default(),
+        visible: CachePadded::default(),
     })
 }
 
@@ -163,23 +237,26 @@ struct SharedForWorker(NonNull<Shared>);
 // SAFETY: `Shared` is made for sharing, and is kept until the worker has left.
 unsafe impl Send for SharedForWorker {}
 
-fn start_worker(
+/// Starts the OS thread of a worker, or of a spare. The owner has not left.
+pub(crate) fn start_worker(
     shared: NonNull<Shared>,
     index: usize,
-    fresh: Deque<Runnable>,
-    ready: Deque<Runnable>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let for_worker = SharedForWorker(shared);
     let body = move || {
         let SharedForWorker(shared) = { for_worker };
         // SAFETY: this worker was counted before its OS thread was started, and leaves once.
-        unsafe { work(shared, index, fresh, ready) };
+        unsafe { work(shared, index) };
     };
-    // SAFETY: the caller builds the runtime and holds it.
+    // SAFETY: the owner has not left.
     let this = unsafe { shared.as_ref() };
     this.enter();
     let headroom = overflow::Headroom::hold();
-    let builder = thread::Builder::new().name(format!("bine-worker-{index}"));
+    let name = match index.checked_sub(this.workers) {
+        None => format!("bine-worker-{index}"),
+        Some(spare) => format!("bine-spare-{spare}"),
+    };
+    let builder = thread::Builder::new().name(name);
     match headroom.and_then(|_until_it_is_made| builder.spawn(body)) {
         Ok(thread) => {
             // One after the other: the headroom of the next must not be what this one needs.
@@ -201,17 +278,14 @@ fn start_worker(
 /// # Safety
 ///
 /// The worker was counted by [`Shared::enter`].
-unsafe fn work(
-    shared: NonNull<Shared>,
-    index: usize,
-    fresh: Deque<Runnable>,
-    ready: Deque<Runnable>,
-) {
+unsafe fn work(shared: NonNull<Shared>, index: usize) {
     // SAFETY: the shared state is kept until we leave.
     let this = unsafe { shared.as_ref() };
     overflow::protect_thread();
     // `build` has reserved a stack of this size, so there is a class for it.
     let stacks = StackCache::with_stack_size(this.stack_size).unwrap_or_default();
+    let deques = this.remotes[index].reserve.lock().take();
+    let (fresh, ready) = deques.expect("one OS thread for each worker");
     let core = Core::new(shared, index, fresh, ready, stacks);
     let known = this.remotes[index].thread.set(thread::current());
     debug_assert!(known.is_ok(), "one OS thread for each worker");

@@ -13,9 +13,10 @@ use std::{fmt, io, panic, thread};
 use parking_lot::Mutex;
 
 pub use self::builder::Builder;
+pub(crate) use self::builder::start_worker;
 use crate::shared::Shared;
 use crate::thread::JoinHandle;
-use crate::{interrupt, wait, worker};
+use crate::{interrupt, monitor, wait, worker};
 
 /// A set of workers that run green threads.
 ///
@@ -103,13 +104,17 @@ impl Runtime {
         // `ended` first: a thread that ends between the two sums counts as alive.
         let ended = shared.sum(|c| &c.ended);
         let spawned = foreign + shared.sum(|c| &c.spawned);
+        let (spares, on_duty) = shared.spares();
         Metrics {
-            workers: shared.remotes.len(),
+            workers: shared.workers,
             sleeping_workers: shared.idle.sleepers(),
             spawned,
             alive: spawned.saturating_sub(ended),
             steals: shared.sum(|c| &c.stolen),
             sleeps: shared.sum(|c| &c.slept),
+            holds: shared.holds.load(Ordering::Relaxed),
+            spare_workers: spares,
+            spares_on_duty: on_duty,
         }
     }
 
@@ -170,6 +175,7 @@ impl Runtime {
                 caller.into_iter().for_each(interrupt::enter_roll);
                 core.shared().cancel_all(caller);
             }
+            monitor::forget(self.shared);
             self.shared().stop();
             // SAFETY: the owner's own count. Not the last: the worker that runs us is still there.
             unsafe { Shared::leave(self.shared) };
@@ -182,11 +188,14 @@ impl Runtime {
                 self.shared().cancel_all(None);
                 self.await_ends(deadline);
             }
+            monitor::forget(self.shared);
+            let spares = std::mem::take(&mut *self.shared().spare_threads.lock());
             let leaving = deadline.and_then(|deadline| deadline.checked_add(LEAVING));
             // SAFETY: we are the owner, and the pointer is not used afterwards.
             let stopped = unsafe { Shared::stop_and_wait(self.shared, leaving) };
             let settled = stopped.haunted.is_some();
-            for (thread, haunted) in threads.into_iter().zip(stopped.haunted.unwrap_or_default()) {
+            let threads = threads.into_iter().chain(spares);
+            for (thread, haunted) in threads.zip(stopped.haunted.unwrap_or_default()) {
                 if !haunted {
                     // A worker does not unwind (it aborts instead).
                     let _ = thread.join();
@@ -269,6 +278,14 @@ pub struct Metrics {
     pub steals: u64,
     /// How often a worker fell asleep.
     pub sleeps: u64,
+    /// How often a green thread has held a worker for longer than [`Builder::hold_threshold`] while
+    /// other work waited.
+    pub holds: u64,
+    /// OS threads that were started beside the workers because green threads held those; see
+    /// [`Builder::spare_workers`]. They stay, asleep, until the runtime ends.
+    pub spare_workers: usize,
+    /// Those of them that run green threads as workers do, now.
+    pub spares_on_duty: usize,
 }
 
 /// The runtime that serves threads which belong to none. Started at first use, never stopped.
@@ -319,7 +336,7 @@ where
 /// How many workers the calling thread's runtime has; for other threads, the default runtime's.
 pub(crate) fn parallelism() -> io::Result<NonZeroUsize> {
     let workers = match worker::core() {
-        Some(core) => core.shared().remotes.len(),
+        Some(core) => core.shared().workers,
         None => Builder::new().worker_count()?,
     };
     Ok(NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN))

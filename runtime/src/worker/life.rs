@@ -72,7 +72,8 @@ fn release(core: &Core, task: NonNull<Task>, joiner: Option<Unparker>) -> (Stack
     if let Some(joiner) = joiner {
         joiner.unpark();
     }
-    core.current.set(ptr::null_mut());
+    core.set_current(ptr::null_mut());
+    core.shared().await_inspection(task);
     // SAFETY: the run reference is ours.
     drop(unsafe { TaskRef::from_owned(task) });
     (stack, permit)
@@ -114,7 +115,7 @@ impl Core {
             (*self.stacks.get()).release(permit);
             self.mark_started(this);
         }
-        self.current.set(task.as_ptr());
+        self.set_current(task.as_ptr());
         self.budget.set(OPERATION_BUDGET);
     }
 }

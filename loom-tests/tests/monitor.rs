@@ -1,0 +1,116 @@
+//! Models of the monitor: it dozes through no hold, and spares that go on and off duty leave no work
+//! behind.
+#![cfg(bine_loom)]
+
+use bine_loom_tests::{Workers, assert_nobody_searches, bounded_model, model};
+use bine_runtime::primitive::Arc;
+use bine_runtime::primitive::atomic::Ordering;
+use bine_runtime::protocol::{Doze, Idle};
+use loom::thread;
+
+/// A worker wakes up and is awake for good. The monitor does not doze for good.
+#[test]
+fn a_doze_against_a_worker_that_wakes_up() {
+    model("monitor::a_doze_against_a_worker_that_wakes_up", || {
+        let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
+        idle.fall_asleep(0, false);
+        let monitor = thread::current();
+        let worker = {
+            let (idle, doze) = (idle.clone(), doze.clone());
+            thread::spawn(move || {
+                let _by_itself = idle.wake_up(0);
+                if doze.disturb_if_dozing() {
+                    monitor.unpark();
+                }
+            })
+        };
+        // `Monitor::doze`.
+        doze.begin();
+        if !idle.is_asleep(0) {
+            doze.disturb();
+        }
+        while doze.lasts() {
+            thread::park();
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// `search::run` of a worker, or of a spare, until somebody has found the one item: whoever that is
+/// ends the model.
+fn work(workers: &Workers, index: usize, mut searching: bool) {
+    while !workers.stopping.load(Ordering::Relaxed) {
+        let on_duty = || workers.idle.is_on_duty(index);
+        let looks = searching || on_duty();
+        searching = searching || looks && workers.idle.begin_search();
+        // `take_injected`, which needs no leave to search.
+        if looks && workers.injector.pop().is_some() {
+            workers.stop_searching(searching);
+            workers.stopping.store(true, Ordering::Relaxed);
+            (0..2).filter(|&other| other != index).for_each(|other| workers.wake_worker(other));
+            return;
+        }
+        // The last look, as in `search::sleep`.
+        searching = workers.sleep(index, searching, || {
+            (searching || on_duty()) && !workers.injector.is_empty()
+        });
+    }
+    workers.stop_searching(searching);
+}
+
+/// A spare goes off duty while a worker and it may be falling asleep and an item is submitted: one
+/// of the two gets it.
+#[test]
+fn a_spare_that_goes_off_duty_against_a_submission() {
+    bounded_model("monitor::a_spare_that_goes_off_duty_against_a_submission", 2, || {
+        let workers = Arc::new(Workers::with_spares(1, 1));
+        workers.idle.set_duty(1, true);
+        let worker = {
+            let workers = workers.clone();
+            thread::spawn(move || {
+                workers.enter(0, thread::current());
+                work(&workers, 0, false);
+            })
+        };
+        let spare = {
+            let this = workers.clone();
+            workers.start_asleep(1, move || {
+                let searching = this.sleep_on(1);
+                work(&this, 1, searching);
+            })
+        };
+        let monitor = {
+            let workers = workers.clone();
+            thread::spawn(move || workers.idle.set_duty(1, false))
+        };
+        workers.injector.push(1);
+        workers.wake_for_work();
+        worker.join().unwrap();
+        spare.join().unwrap();
+        monitor.join().unwrap();
+        assert_nobody_searches(&workers.idle, 2);
+    });
+}
+
+/// A spare goes on duty, for an item that waits since before, while it falls asleep off duty. The
+/// only worker is held.
+#[test]
+fn a_spare_that_goes_on_duty_while_it_falls_asleep() {
+    model("monitor::a_spare_that_goes_on_duty_while_it_falls_asleep", || {
+        let workers = Arc::new(Workers::with_spares(1, 1));
+        workers.injector.push(1);
+        let spare = {
+            let workers = workers.clone();
+            thread::spawn(move || {
+                workers.enter(1, thread::current());
+                work(&workers, 1, false);
+            })
+        };
+        // `Watch::put_on_duty`.
+        workers.idle.set_duty(1, true);
+        if workers.idle.claim(1) {
+            workers.unpark(1);
+        }
+        spare.join().unwrap();
+    });
+}

@@ -1,0 +1,84 @@
+//! Which green thread holds a worker: a look at a control block that its worker may free at any
+//! time.
+//!
+//! The monitor says in [`Shared::inspected`] which thread it is about to look at, and a thread that
+//! has ended is freed by its worker only after a look at that ([`Shared::await_inspection`]). It is
+//! M. Michael's hazard pointer (*Hazard Pointers: Safe Memory Reclamation for Lock-Free Objects*,
+//! 2004), with the costly half of its fence moved to the side that hardly ever runs:
+//!
+//! ```text
+//!   monitor                                the worker at a thread's end
+//!   -------                                ----------------------------
+//!   p = current                            current = null
+//!   inspected = p                          (compiler fence)
+//!   membarrier                             inspected == p ? wait
+//!   current still p ? look                 free p
+//!   inspected = null
+//! ```
+//!
+//! `membarrier(2)` makes every running thread of the process pass a full barrier at some moment
+//! between its call and its return. If that moment comes after `current = null` on the worker, the
+//! monitor sees that and does not look; if it comes before, the worker's load after it sees
+//! `inspected`. If the thread moves on and ends on another worker, that worker acquired it from this
+//! one after the barrier, and sees `inspected` too.
+
+use std::panic::Location;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use crate::shared::Shared;
+use crate::worker::Visible;
+
+/// How often a worker may change its thread under the monitor's eyes.
+const TRIES: usize = 3;
+
+/// What is known of a green thread, wherever it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: u64,
+    pub(super) name: Option<Box<str>>,
+    pub(super) spawned_at: &'static Location<'static>,
+}
+
+/// The green thread that runs on the worker which shows `visible`. None if it runs none, and where
+/// the system has no `membarrier`. To be called by one thread at a time.
+pub(super) fn inspect(shared: &Shared, visible: &Visible) -> Option<Identity> {
+    if !has_membarrier() {
+        return None;
+    }
+    let mut found = None;
+    for _ in 0..TRIES {
+        let task = visible.current();
+        if task.is_null() {
+            break;
+        }
+        // Relaxed: ordered by the barrier.
+        shared.inspected.store(task, Ordering::Relaxed);
+        if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
+            break;
+        }
+        if visible.current() == task {
+            // SAFETY: see the module's documentation. What is read is never written after the
+            // thread was made, which the Acquire in `Visible::current` makes visible.
+            let task = unsafe { &*task };
+            let name = task.name().map(Box::from);
+            found = Some(Identity { id: task.id, name, spawned_at: task.spawned_at });
+            break;
+        }
+    }
+    // Release pairs with the Acquire in `Shared::await_inspection`: the reads above are over.
+    shared.inspected.store(ptr::null_mut(), Ordering::Release);
+    found
+}
+
+/// Whether the system has the barrier for this process, which is asked once.
+fn has_membarrier() -> bool {
+    static REGISTERED: OnceLock<bool> = OnceLock::new();
+    *REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+}
+
+fn membarrier(command: libc::c_int) -> bool {
+    // SAFETY: the system call takes no pointer.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
