@@ -158,6 +158,10 @@ const SHORT_WAIT_NANOS: u64 = 60_000;
 /// finds a worker asleep whose OS thread is not.
 fn sleep(core: &Core, searching: bool) -> bool {
     let (shared, index) = (core.shared(), core.index);
+    if core.is_recalled() {
+        // The last pick found nothing because of that, and may find something the next time.
+        return searching;
+    }
     shared.idle.fall_asleep(index, searching);
     // Whether it is on duty it asks now: whoever puts it on duty later finds it asleep.
     let has_work = match searching || !core.is_off_duty() {

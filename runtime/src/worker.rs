@@ -241,6 +241,10 @@ impl Core {
         self.spins.set(spins);
     }
 
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.get()
+    }
+
     pub(crate) fn set_stopping(&self) {
         self.stopping.set(true);
     }

@@ -160,7 +160,10 @@ fn a_thread_of_a_spare_goes_on_when_the_spare_is_off_duty() {
             let (rounds, stop) = (rounds.clone(), stop.clone());
             runtime.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    rounds.fetch_add(1, Ordering::Relaxed);
+                    // So that the worker's intervals fall on each step of a round.
+                    for _ in 0..rounds.fetch_add(1, Ordering::Relaxed).pow(2) % 67 {
+                        thread::yield_now();
+                    }
                     thread::park();
                 }
             })
@@ -168,7 +171,7 @@ fn a_thread_of_a_spare_goes_on_when_the_spare_is_off_duty() {
         compute_until(|| rounds.load(Ordering::Relaxed) > 0);
         drop(hogs);
         await_metrics(&runtime, |metrics| metrics.spares_on_duty == 0);
-        for _ in 0..100 {
+        for _ in 0..1_000 {
             let before = rounds.load(Ordering::Relaxed);
             resident.thread().unpark();
             compute_until(|| rounds.load(Ordering::Relaxed) > before);
