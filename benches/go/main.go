@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ func main() {
 		"skynet":     skynet,
 		"park":       park,
 		"timers":     timers,
+		"hogs":       hogs,
 	}[*workload]
 	if !known {
 		fmt.Fprintln(os.Stderr, "no such workload:", *workload)
@@ -282,6 +284,50 @@ func timers() {
 	figure("cpu_ns", float64((cpuTime()-before).Nanoseconds())/float64(*tasks))
 	figure("late_mean_ms", float64(sum.Load())/float64(*tasks)/1e3)
 	figure("late_max_ms", float64(worst.Load())/1e3)
+}
+
+func hogs() {
+	var lock sync.Mutex
+	var all []int64
+	var group sync.WaitGroup
+	hold := time.Duration(*millis) * time.Millisecond
+	for hog := range runtime.GOMAXPROCS(0) {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			time.Sleep(hold / 2)
+			if hog > 0 {
+				// A call of the system, which the scheduler knows to block.
+				length := syscall.NsecToTimespec(hold.Nanoseconds())
+				syscall.Nanosleep(&length, nil)
+				return
+			}
+			for start := time.Now(); time.Since(start) < hold; {
+			}
+		}()
+	}
+	for range *tasks {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			late := make([]int64, 0, *rounds)
+			for range *rounds {
+				due := time.Now().Add(time.Millisecond)
+				time.Sleep(time.Millisecond)
+				late = append(late, time.Since(due).Microseconds())
+			}
+			lock.Lock()
+			defer lock.Unlock()
+			all = append(all, late...)
+		}()
+	}
+	group.Wait()
+	slices.Sort(all)
+	at := func(share float64) float64 { return float64(all[int(float64(len(all)-1)*share)]) }
+	figure("late_max_ms", at(1)/1e3)
+	figure("late_p50_us", at(0.5))
+	figure("late_p99_us", at(0.99))
+	figure("late_p999_us", at(0.999))
 }
 
 // sleepLength is that of src/lateness.rs.

@@ -1,5 +1,6 @@
 //! How long sleepers sleep, and how late they wake.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,9 +46,73 @@ impl Lateness {
     }
 }
 
+/// How long each sleep of [`Workload::Hogs`](crate::workload::Workload::Hogs) is.
+pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
+
+/// How long a hog of so many milliseconds sleeps before it holds its worker.
+pub(crate) fn before_a_hold(millis: u64) -> Duration {
+    Duration::from_millis(millis / 2)
+}
+
+/// Holds the OS thread for so many milliseconds: the first hog computes, the others call the system.
+pub(crate) fn hold(hog: usize, millis: u64) {
+    let length = Duration::from_millis(millis);
+    if hog > 0 {
+        return std::thread::sleep(length);
+    }
+    let start = Instant::now();
+    while start.elapsed() < length {
+        std::hint::spin_loop();
+    }
+}
+
+/// How late each of many wake-ups was.
+#[derive(Debug, Default)]
+pub(crate) struct Distribution(Mutex<Vec<u32>>);
+
+impl Distribution {
+    /// How late the caller is that was due at `due`, in microseconds.
+    ///
+    /// # Panics
+    ///
+    /// If it is too early.
+    pub(crate) fn micros_late(due: Instant) -> u32 {
+        let late = Instant::now().checked_duration_since(due).expect("a sleep ended early");
+        u32::try_from(late.as_micros()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes what one sleeper has measured.
+    pub(crate) fn add(&self, micros: &[u32]) {
+        self.0.lock().expect("nobody panics with it").extend_from_slice(micros);
+    }
+
+    /// The figures of the workload, once every sleeper has been joined.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut all = self.0.lock().expect("nobody panics with it");
+        all.sort_unstable();
+        let at = |share: f64| f64::from(all[((all.len() - 1) as f64 * share) as usize]);
+        Figures::one("late_max_ms", at(1.0) / 1e3)
+            .and("late_p50_us", at(0.5))
+            .and("late_p99_us", at(0.99))
+            .and("late_p999_us", at(0.999))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_distribution_has_its_quantiles() {
+        let distribution = Distribution::default();
+        let micros: Vec<u32> = (0..=1_000).rev().collect();
+        distribution.add(&micros[..500]);
+        distribution.add(&micros[500..]);
+        let figures = distribution.figures();
+        assert_eq!(figures.get("late_p50_us"), Some(500.0));
+        assert_eq!(figures.get("late_p99_us"), Some(990.0));
+        assert_eq!(figures.get("late_max_ms"), Some(1.0));
+    }
 
     #[test]
     fn lengths_lie_between_the_shortest_and_three_times_that() {

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::blocking::sum_below;
 use crate::figures::{Figures, cpu_time, memory, ns_each};
-use crate::lateness::{Lateness, sleep_length};
+use crate::lateness::{Distribution, Lateness, SHORT_SLEEP, before_a_hold, hold, sleep_length};
 use crate::workload::{Size, Workload};
 
 /// Runs `main` in a task of a new runtime.
@@ -46,6 +46,7 @@ pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures
         Workload::Skynet => run(workers, skynet(size)),
         Workload::Park => run(workers, park(size)),
         Workload::Timers => run(workers, timers(size)),
+        Workload::Hogs => run(workers, hogs(size, workers)),
         Workload::Echo100 | Workload::Echo1000 => unreachable!("servers are not measured inside"),
     }
 }
@@ -262,4 +263,33 @@ async fn timers(size: Size) -> Figures {
     let handles: Vec<_> = (0..size.tasks).map(sleeping).collect();
     assert_eq!(join_all(handles).await, size.tasks as u64);
     lateness.figures(cpu_time() - before, size.tasks)
+}
+
+async fn hogs(size: Size, workers: usize) -> Figures {
+    let distribution = Arc::new(Distribution::default());
+    let sleeping = |_| {
+        let distribution = Arc::clone(&distribution);
+        tokio::spawn(async move {
+            let mut late = Vec::with_capacity(size.rounds);
+            for _ in 0..size.rounds {
+                let due = Instant::now() + SHORT_SLEEP;
+                tokio::time::sleep(SHORT_SLEEP).await;
+                late.push(Distribution::micros_late(due));
+            }
+            distribution.add(&late);
+            1
+        })
+    };
+    let holding = |hog| {
+        tokio::spawn(async move {
+            tokio::time::sleep(before_a_hold(size.millis)).await;
+            hold(hog, size.millis);
+            1
+        })
+    };
+    let handles: Vec<_> = (0..workers).map(holding).collect();
+    let sleepers: Vec<_> = (0..size.tasks).map(sleeping).collect();
+    let done = join_all(handles.into_iter().chain(sleepers)).await;
+    assert_eq!(done, (workers + size.tasks) as u64);
+    distribution.figures()
 }

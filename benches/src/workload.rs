@@ -82,6 +82,9 @@ pub(crate) enum Workload {
     Park,
     /// Tasks that sleep.
     Timers,
+    /// Tasks that sleep for a millisecond again and again, while for a time as many others as there are
+    /// workers hold those.
+    Hogs,
     /// A TCP echo server with 100 connections and messages of 64 bytes.
     Echo100,
     /// The same with 1000 connections.
@@ -129,7 +132,7 @@ const ECHO_METRICS: &[Metric] = &[
 
 impl Workload {
     /// Every workload, in the order of the report.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Yield,
         Self::SpawnJoin,
         Self::SpawnBatch,
@@ -140,6 +143,7 @@ impl Workload {
         Self::Skynet,
         Self::Park,
         Self::Timers,
+        Self::Hogs,
         Self::Echo100,
         Self::Echo1000,
     ];
@@ -157,6 +161,7 @@ impl Workload {
             Self::Skynet => "skynet",
             Self::Park => "park",
             Self::Timers => "timers",
+            Self::Hogs => "hogs",
             Self::Echo100 => "echo-100",
             Self::Echo1000 => "echo-1000",
         }
@@ -189,6 +194,16 @@ impl Workload {
                     ]
                 }
             }
+            Self::Hogs => {
+                const {
+                    &[
+                        lower("late_max_ms", "max lateness, ms"),
+                        lower("late_p50_us", "lateness p50, us"),
+                        lower("late_p99_us", "lateness p99, us"),
+                        lower("late_p999_us", "lateness p99.9, us"),
+                    ]
+                }
+            }
             Self::Echo100 | Self::Echo1000 => ECHO_METRICS,
         }
     }
@@ -210,6 +225,10 @@ impl Workload {
             Self::Skynet => format!("10-ary tree of tasks, {tasks} leaves, sum by join"),
             Self::Park => format!("{tasks} parked tasks"),
             Self::Timers => format!("{tasks} tasks sleep once, {shortest} to {longest} ms"),
+            Self::Hogs => format!(
+                "{tasks} tasks sleep 1 ms, {rounds} times; meanwhile every worker is held for \
+                 {shortest} ms, one by computing, the others by a system call"
+            ),
             Self::Echo100 | Self::Echo1000 => {
                 format!("TCP echo, {tasks} connections x 64 B, {shortest} ms of load")
             }
@@ -229,6 +248,7 @@ impl Workload {
             Self::Skynet => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
             Self::Park => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
             Self::Timers => (Size::new(1_000_000, 1, 1_000), Size::new(100_000, 1, 250)),
+            Self::Hogs => (Size::new(100, 1_000, 500), Size::new(100, 400, 200)),
             Self::Echo100 => (Size::new(100, 0, 4_000), Size::new(100, 0, 1_000)),
             Self::Echo1000 => (Size::new(1_000, 0, 4_000), Size::new(1_000, 0, 1_000)),
         };

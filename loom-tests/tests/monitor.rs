@@ -51,9 +51,8 @@ fn work(workers: &Workers, index: usize, mut searching: bool) {
             return;
         }
         // The last look, as in `search::sleep`.
-        searching = workers.sleep(index, searching, || {
-            (searching || on_duty()) && !workers.injector.is_empty()
-        });
+        searching = workers
+            .sleep(index, searching, || (searching || on_duty()) && !workers.injector.is_empty());
     }
     workers.stop_searching(searching);
 }
@@ -77,6 +76,39 @@ fn a_spare_that_goes_off_duty_against_a_submission() {
             workers.start_asleep(1, move || {
                 let searching = this.sleep_on(1);
                 work(&this, 1, searching);
+            })
+        };
+        let monitor = {
+            let workers = workers.clone();
+            thread::spawn(move || workers.idle.set_duty(1, false))
+        };
+        workers.injector.push(1);
+        workers.wake_for_work();
+        worker.join().unwrap();
+        spare.join().unwrap();
+        monitor.join().unwrap();
+        assert_nobody_searches(&workers.idle, 2);
+    });
+}
+
+/// A spare goes off duty while it searches, and a submission relies on it. The worker is asleep.
+#[test]
+fn a_searching_spare_that_goes_off_duty_against_a_submission() {
+    bounded_model("monitor::a_searching_spare_that_goes_off_duty_against_a_submission", 2, || {
+        let workers = Arc::new(Workers::with_spares(1, 1));
+        workers.idle.set_duty(1, true);
+        let worker = {
+            let this = workers.clone();
+            workers.start_asleep(0, move || {
+                let searching = this.sleep_on(0);
+                work(&this, 0, searching);
+            })
+        };
+        let spare = {
+            let workers = workers.clone();
+            thread::spawn(move || {
+                workers.enter(1, thread::current());
+                work(&workers, 1, false);
             })
         };
         let monitor = {

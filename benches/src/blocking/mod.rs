@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::figures::{Figures, cpu_time, memory, ns_each};
-use crate::lateness::{Lateness, sleep_length};
+use crate::lateness::{Distribution, Lateness, SHORT_SLEEP, before_a_hold, hold, sleep_length};
 use crate::workload::{Size, Workload};
 
 pub(crate) mod bine;
@@ -88,6 +88,7 @@ pub(crate) fn measure<B: Blocking>(workload: Workload, size: Size, workers: usiz
         Workload::Skynet => skynet::<B>(size),
         Workload::Park => park::<B>(size),
         Workload::Timers => timers::<B>(size),
+        Workload::Hogs => hogs::<B>(size, workers),
         Workload::Echo100 | Workload::Echo1000 => unreachable!("servers are not measured inside"),
     })
 }
@@ -286,6 +287,36 @@ fn timers<B: Blocking>(size: Size) -> Figures {
     let handles: Vec<_> = (0..size.tasks).map(sleeping).collect();
     assert_eq!(join_all::<B>(handles), size.tasks as u64);
     lateness.figures(cpu_time() - before, size.tasks)
+}
+
+/// `tasks` tasks sleep for a millisecond `rounds` times; one task for each worker holds it meanwhile.
+fn hogs<B: Blocking>(size: Size, workers: usize) -> Figures {
+    let distribution = Arc::new(Distribution::default());
+    let sleeping = |_| {
+        let distribution = Arc::clone(&distribution);
+        B::spawn(move || {
+            let mut late = Vec::with_capacity(size.rounds);
+            for _ in 0..size.rounds {
+                let due = Instant::now() + SHORT_SLEEP;
+                B::sleep(SHORT_SLEEP);
+                late.push(Distribution::micros_late(due));
+            }
+            distribution.add(&late);
+            1
+        })
+    };
+    let holding = |hog| {
+        B::spawn(move || {
+            B::sleep(before_a_hold(size.millis));
+            hold(hog, size.millis);
+            1
+        })
+    };
+    let handles: Vec<_> = (0..workers).map(holding).collect();
+    let sleepers: Vec<_> = (0..size.tasks).map(sleeping).collect();
+    let done = join_all::<B>(handles.into_iter().chain(sleepers));
+    assert_eq!(done, (workers + size.tasks) as u64);
+    distribution.figures()
 }
 
 /// The sum of the numbers below `count`.
