@@ -1,6 +1,6 @@
 //! Context switches, guarded stacks and coroutines of the bine green-thread runtime.
 //!
-//! Four modules, none of which knows what a scheduler is:
+//! Modules none of which knows what a scheduler is:
 //!
 //! - [`context`] lays the first frame on a stack and switches between stacks. It is the only place
 //!   in bine that is written in assembly; one file per architecture, the contract of such a file in
@@ -8,6 +8,8 @@
 //! - [`stack`] maps, guards, lends and takes back the memory of the stacks.
 //! - [`coroutine`] makes safe coroutines and generators of the two.
 //! - [`overflow`] reports whose stack has overflowed when a guard page is touched.
+//! - [`frames`] and [`tls`] tell what a check of a stack has to know: its frames, and where the
+//!   thread-locals of an OS thread lie.
 //!
 //! This is the lowest layer of bine: nearly every function of [`context`] is unsafe, and the
 //! guarantees that programs rely on are made by [`coroutine`] and by the crates above.
@@ -50,6 +52,8 @@ pub mod context;
 pub mod coroutine;
 #[cfg(any(bine_sanitize = "address", bine_sanitize = "thread"))]
 mod fiber;
+pub mod frames;
 pub mod overflow;
 pub mod stack;
+pub mod tls;
 mod valgrind;

@@ -11,6 +11,9 @@
 #[allow(unsafe_code)]
 mod blocking;
 #[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod check_tls;
+#[cfg(not(bine_loom))]
 mod clock;
 #[allow(unsafe_code)]
 mod completion;

@@ -15,6 +15,7 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
+use crate::check_tls::CheckTls;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
 use crate::queue::{Inbox, LocalQueue};
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) holds: AtomicU64,
     /// Threads that have run may move to another worker.
     pub(crate) migrating: bool,
+    pub(crate) check_tls: CheckTls,
     pub(crate) stack_size: usize,
     /// The process that has the workers; a fork of it has none.
     pid: u32,
@@ -124,6 +126,7 @@ impl Shared {
         remotes: Box<[CachePadded<Remote>]>,
         workers: usize,
         migrating: bool,
+        check_tls: CheckTls,
         stack_size: usize,
     ) -> Self {
         let roll = Roll::new(remotes.len());
@@ -138,6 +141,7 @@ impl Shared {
             spare_threads: Mutex::default(),
             holds: AtomicU64::new(0),
             migrating,
+            check_tls,
             stack_size,
             pid: process::id(),
             stopping: AtomicBool::new(false),

@@ -346,6 +346,9 @@ impl Core {
         let task = unsafe { task.as_ref() };
         let stays = task.pinned || std::thread::panicking();
         let home = if stays { self.index as u32 } else { ANYWHERE };
+        if !stays {
+            self.shared().check_tls.look(NonNull::from(task), self.index);
+        }
         // Relaxed: published by the commit of the park, or not read before the yield's requeue.
         task.home.store(home, Ordering::Relaxed);
     }

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::Runtime;
+use crate::check_tls::CheckTls;
 use crate::clock;
 use crate::monitor::{self, Hold, OnHold, Settings};
 use crate::panic_report;
@@ -155,6 +156,10 @@ impl Builder {
     /// uses it both before and after a blocking call: such uses belong into functions of their own
     /// that are never inlined. `docs/migration.md` tells more.
     /// [`thread::Builder::pinned`](crate::thread::Builder::pinned) exempts one green thread.
+    ///
+    /// In debug builds, the environment variable `BINE_CHECK_TLS` has stacks looked at for such
+    /// references: `1` reports what is found to standard error, `abort` ends the process, too. Not
+    /// all can be found: `docs/migration.md` has a list.
     pub unsafe fn migrate(mut self) -> Self {
         self.migrating = true;
         self
@@ -165,11 +170,13 @@ impl Builder {
     /// # Errors
     ///
     /// `InvalidInput` if there are too many workers or none, if the stack size is beyond what the
-    /// address space holds, or if `BINE_WORKERS` is not a number or `BINE_LOG_HOLDS` neither 0 nor 1;
-    /// otherwise what the system said when it refused a thread or the memory.
+    /// address space holds, if `BINE_WORKERS` is not a number or `BINE_LOG_HOLDS` neither 0 nor 1, or
+    /// if a runtime is to migrate and `BINE_CHECK_TLS` is neither `0`, `1` nor `abort`; otherwise what
+    /// the system said when it refused a thread or the memory.
     pub fn build(self) -> io::Result<Runtime> {
         let workers = self.worker_count()?;
         let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK_SIZE);
+        let check_tls = CheckTls::from_environment(self.migrating)?;
         // Says now, and not at the first spawn, that no stack of this size can be had.
         drop(Permit::reserve(stack_size)?);
         panic_report::install();
@@ -180,7 +187,7 @@ impl Builder {
         let threshold = self.hold_threshold.unwrap_or(HOLD_THRESHOLD);
         let spares = self.spare_workers.unwrap_or(workers.max(MIN_SPARES)).min(MAX_WORKERS);
         let remotes = (0..workers + spares).map(|_| remote()).collect();
-        let shared = Shared::new(remotes, workers, self.migrating, stack_size);
+        let shared = Shared::new(remotes, workers, self.migrating, check_tls, stack_size);
         let shared = NonNull::from(Box::leak(Box::new(shared)));
         // Dropping it on an error stops the workers that have started.
         let shutdown_timeout = self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
