@@ -76,14 +76,16 @@
 //!
 //! - The *yielder* cannot leave the body that it was lent to; see [`Yielder`].
 //!
-//! There is one hole, which the type system cannot see and which nobody has closed: a reference that [`LocalKey::with`] lends is good while
+//! There is one hole, which the type system cannot see and which nobody has closed for what
+//! `std::thread_local!` declares: a reference that [`LocalKey::with`] lends is good while
 //! the OS thread lives, and a coroutine may be suspended in the middle of it. **Do not let an OS
 //! thread end while a coroutine is suspended inside `LocalKey::with` on it** and the reference is
 //! still used then: by the coroutine, dropped by the destructor of a thread-local that goes later; or
-//! by a thread to which the coroutine has lent it. (All stackful coroutines of Rust share this; bine's
-//! green threads do not, see the runtime crate.) The same goes for other code that lends what is good
-//! until a call returns, and finds it again through a thread-local meanwhile, as crates for scoped
-//! thread-locals do: **do not suspend inside such a call.**
+//! by a thread to which the coroutine has lent it. (All stackful coroutines of Rust share this. bine's
+//! green threads do not, see the runtime crate; and what its own `thread_local!` declares stays while a
+//! coroutine uses it.) The same goes for other code that lends what is good until a call returns, and
+//! finds it again through a thread-local meanwhile, as crates for scoped thread-locals do: **do not
+//! suspend inside such a call.**
 //!
 //! [`LocalKey::with`]: std::thread::LocalKey::with
 //!

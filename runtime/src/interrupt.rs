@@ -48,6 +48,18 @@ const IDS_TOGETHER: u64 = 256;
 /// waits.cancel().unwrap();
 /// assert!(waits.join().unwrap_err().is::<Cancelled>());
 /// ```
+///
+/// # Catching it
+///
+/// While a thread unwinds with it, locks whose guards it drops are not poisoned. Nobody tells the
+/// runtime that the unwinding was caught: it takes that to be over when the thread next blocks. So
+/// after a thread has caught it (with [`catch_unwind`](std::panic::catch_unwind)),
+///
+/// - a panic *before* the thread next blocks poisons no lock, and a lock that it drops then counts as
+///   left in order;
+/// - the same payload that is resumed by hand, with [`resume_unwind`](std::panic::resume_unwind), *after* the
+///   thread has blocked ([`shielded`](crate::thread::shielded), say) poisons, as a panic does. The
+///   thread need not do that: it unwinds by itself when it next blocks unshielded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cancelled;

@@ -73,7 +73,7 @@ mod worker;
 
 #[cfg(not(bine_loom))]
 pub use self::{
-    blocking::blocking,
+    blocking::{BlockingPool, blocking},
     monitor::Hold,
     runtime::{Builder, Metrics, Runtime, Shutdown, default_runtime, run},
     task::Abandoned,

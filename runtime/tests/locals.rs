@@ -363,6 +363,75 @@ impl Drop for Waits {
     }
 }
 
+/// Parks when it is dropped, until it is told to end.
+struct Parks {
+    parked: Arc<AtomicUsize>,
+    may_end: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Drop for Parks {
+    fn drop(&mut self) {
+        while self.may_end.load(Ordering::Acquire) == 0 {
+            self.parked.fetch_add(1, Ordering::Release);
+            thread::park();
+        }
+        thread::yield_now();
+        thread::sleep(std::time::Duration::from_micros(1));
+        self.ended.store(1, Ordering::Release);
+    }
+}
+
+/// The closure returns, or unwinds for another reason, or because of a first request.
+#[test]
+fn a_destructor_that_waits_is_not_interrupted_by_a_cancellation() {
+    bine_runtime::thread_local! {
+        static PARKS: RefCell<Option<Parks>> = const { RefCell::new(None) };
+    }
+    for runtime in runtimes() {
+        for how in ["returns", "panics", "is cancelled"] {
+            let [parked, may_end, ended] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+            let parks = Parks {
+                parked: Arc::clone(&parked),
+                may_end: Arc::clone(&may_end),
+                ended: Arc::clone(&ended),
+            };
+            let target = runtime.spawn(move || {
+                PARKS.set(Some(parks));
+                match how {
+                    "panics" => panic::resume_unwind(Box::new("over")),
+                    "is cancelled" => thread::sleep(std::time::Duration::MAX),
+                    _ => {}
+                }
+                7
+            });
+            if how == "is cancelled" {
+                target.cancel().unwrap();
+            }
+            let parked_since = |before: usize| {
+                while parked.load(Ordering::Acquire) == before {
+                    std::thread::yield_now();
+                }
+            };
+            parked_since(0);
+            // Wakes it up, or finds it on its way into the wait: it must go on to wait in any case.
+            target.cancel().unwrap();
+            target.thread().unpark();
+            parked_since(1);
+            assert!(!target.is_finished());
+            may_end.store(1, Ordering::Release);
+            target.thread().unpark();
+            match (how, target.join()) {
+                ("returns", Ok(7)) => {}
+                ("panics", Err(payload)) => assert!(payload.is::<&str>()),
+                ("is cancelled", Err(payload)) => assert!(payload.is::<thread::Cancelled>()),
+                (how, result) => panic!("{how}, and then {result:?}"),
+            }
+            assert_eq!(ended.load(Ordering::Acquire), 1);
+        }
+    }
+}
+
 bine_runtime::thread_local! {
     static WAITS: RefCell<Vec<Waits>> = const { RefCell::new(Vec::new()) };
 }

@@ -272,6 +272,10 @@ impl Condvar {
         let pass_on = |_| self.notify_one();
         let parked =
             wait_queue::park(self.key(), Entrance::default(), deadline, admit, unlock, pass_on);
+        if parked == Parked::TimedOut {
+            // It may have had no time to wait at all.
+            parking::checkpoint();
+        }
         // Not interrupted: the notification that ended the wait is this thread's, and would be lost.
         if !mutex.try_lock() {
             parking::shielded(|| mutex.lock());

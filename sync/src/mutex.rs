@@ -384,6 +384,8 @@ impl<T: ?Sized> Mutex<T> {
             // SAFETY: just locked.
             Ok(unsafe { MutexGuard::new(self) }?)
         } else {
+            // Who tries again and again must let the holder run.
+            checkpoint();
             Err(TryLockError::WouldBlock)
         }
     }

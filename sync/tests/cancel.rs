@@ -163,6 +163,65 @@ fn a_notification_is_passed_on_to_a_thread_that_still_waits() {
     });
 }
 
+/// Permits, and how many threads have come to wait for one.
+type Counter = Arc<(Mutex<(u32, u32)>, Condvar)>;
+
+/// Waits for a permit and takes it.
+fn take_permit(counter: &Counter) {
+    let mut guard = counter.0.lock().unwrap();
+    guard.1 += 1;
+    while guard.0 == 0 {
+        guard = counter.1.wait(guard).unwrap();
+    }
+    guard.0 -= 1;
+}
+
+/// The first of two who wait is notified, and cancelled before it can take the lock again. It must not
+/// unwind there, or the second one must be notified in its place.
+#[test]
+fn a_notified_thread_that_is_cancelled_while_it_locks_again_does_not_lose_the_notification() {
+    const TURNS: usize = 1_000;
+    with_runtimes(|runtime| {
+        let counter = Counter::default();
+        let waiter = |comes: u32| {
+            let counter = Arc::clone(&counter);
+            let inside = Arc::clone(&counter);
+            let thread = runtime.spawn(move || take_permit(&inside));
+            // With the lock ours it has given it back, and is in the queue.
+            while counter.0.lock().unwrap().1 < comes {
+                std::thread::yield_now();
+            }
+            thread
+        };
+        let (first, second) = (waiter(1), waiter(2));
+        let giver = Arc::clone(&counter);
+        runtime.run(move || {
+            let mut guard = giver.0.lock().unwrap();
+            guard.0 = 1;
+            giver.1.notify_one();
+            first.cancel().unwrap();
+            // It runs, and finds the lock held. (On one worker, that is.)
+            (0..3).for_each(|_| thread::yield_now());
+            drop(guard);
+            if first.join().is_ok() {
+                giver.0.lock().unwrap().0 += 1;
+                giver.1.notify_one();
+            } else if runtime_has_one_worker() {
+                // Where it would not come at all, this fails and does not wait for ever.
+                let turns = (0..TURNS).take_while(|_| !second.is_finished());
+                turns.for_each(|_| thread::yield_now());
+                assert!(second.is_finished(), "the notification is lost");
+            }
+            second.join().unwrap();
+        });
+        assert_eq!(counter.0.lock().unwrap().0, 0);
+    });
+}
+
+fn runtime_has_one_worker() -> bool {
+    thread::available_parallelism().unwrap().get() == 1
+}
+
 /// A message that counts its drops.
 struct Message(Arc<AtomicU64>);
 
@@ -272,6 +331,37 @@ fn a_panic_during_a_cancellation_that_is_caught_leaves_the_cancellation_to_go_on
         assert!(thread.join().unwrap_err().is::<Cancelled>());
         assert!(!outer.is_poisoned());
         assert!(inner.try_lock().is_ok() || inner.is_poisoned(), "the lock was given back");
+    });
+}
+
+/// As the documentation of `Cancelled` says.
+#[test]
+fn a_caught_cancellation_is_over_when_the_thread_next_blocks() {
+    /// Whether a lock is poisoned whose holder is cancelled, catches that, and then does `next`.
+    fn poisons(runtime: &Runtime, next: fn(Box<dyn std::any::Any + Send>)) -> bool {
+        let mutex = Arc::new(Mutex::new(()));
+        let locked = Arc::clone(&mutex);
+        let thread = runtime.spawn(move || {
+            let _guard = locked.lock().unwrap();
+            next(catch_unwind(thread::park).unwrap_err());
+        });
+        thread.cancel().unwrap();
+        assert!(thread.join().is_err());
+        mutex.is_poisoned()
+    }
+
+    with_runtimes(|runtime| {
+        assert!(!poisons(runtime, |_| std::panic::resume_unwind(Box::new("a panic"))));
+        assert!(!poisons(runtime, |payload| std::panic::resume_unwind(payload)));
+        assert!(!poisons(runtime, |_| thread::park()));
+        assert!(poisons(runtime, |payload| {
+            thread::shielded(thread::yield_now);
+            std::panic::resume_unwind(payload);
+        }));
+        assert!(!poisons(runtime, |_| {
+            thread::shielded(thread::yield_now);
+            thread::park();
+        }));
     });
 }
 

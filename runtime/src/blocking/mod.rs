@@ -8,11 +8,15 @@ mod crew;
 mod done;
 #[cfg(not(bine_loom))]
 mod pool;
+#[cfg(not(bine_loom))]
+mod settings;
 
 pub use self::crew::{Crew, Means};
 pub use self::done::Done;
 #[cfg(not(bine_loom))]
-pub use self::on_threads::blocking;
+pub(crate) use self::settings::check;
+#[cfg(not(bine_loom))]
+pub use self::{on_threads::blocking, settings::BlockingPool};
 
 #[cfg(not(bine_loom))]
 mod on_threads {
@@ -32,9 +36,11 @@ mod on_threads {
     /// `f` may borrow from the caller. On its OS thread it is no green thread, so what it waits for in
     /// bine's ways blocks that OS thread only.
     ///
-    /// There are up to 512 such OS threads in a process, started when they are needed; more calls than
-    /// that wait for their turn. A thread that has had nothing to do for 10 s ends. If the system
-    /// refuses the first one, or after a fork, `f` runs in place.
+    /// There are up to 512 such OS threads in a process (or as many as `BINE_BLOCKING_THREADS` says),
+    /// started when they are needed; more calls than that wait for their turn. A thread that has had
+    /// nothing to do for 10 s ends. [`BlockingPool`](crate::BlockingPool) changes both. If the system
+    /// refuses the first one, or in a fork of the process that has them, `f` runs in place; if it
+    /// refuses a later one, `f` waits for those that there are.
     ///
     /// A cancelled thread waits for the end of `f`, and is interrupted when it next blocks.
     ///
@@ -59,7 +65,8 @@ mod on_threads {
     ///
     /// # Panics
     ///
-    /// With `f`'s payload if `f` panics.
+    /// With `f`'s payload if `f` panics. And if `BINE_BLOCKING_THREADS` was set to nonsense after the
+    /// runtime was built, which looks at it.
     pub fn blocking<F, T>(f: F) -> T
     where
         F: FnOnce() -> T + Send,

@@ -1,27 +1,19 @@
 //! The pool: its queue, its OS threads, and the jobs as it sees them.
 
 use std::num::NonZeroU32;
-use std::process;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+use std::{process, ptr};
 
 use bine_arch::overflow;
 use crossbeam_deque::{Injector, Steal};
 use parking_lot::Mutex;
 
 use super::crew::{Crew, Means};
-
-/// How many threads there are at most.
-const LIMIT: usize = 512;
-
-/// A thread that has had nothing to do for so long leaves.
-#[cfg(not(test))]
-const IDLE_PERIOD: Duration = Duration::from_secs(10);
-#[cfg(test)]
-const IDLE_PERIOD: Duration = Duration::from_millis(20);
+use super::settings::BlockingPool;
 
 /// What a job starts with: the function that runs it, given the address of this.
 #[derive(Debug)]
@@ -35,7 +27,7 @@ pub(super) struct Job(NonNull<Header>);
 // SAFETY: `Pool::submit` is given jobs that may run on any thread.
 unsafe impl Send for Job {}
 
-/// The threads and their queue. Never freed: the threads refer to it.
+/// The threads and their queue. Never freed once it was used: the threads refer to it.
 #[derive(Debug)]
 pub(super) struct Pool {
     crew: Crew,
@@ -46,25 +38,71 @@ pub(super) struct Pool {
     starting: Mutex<()>,
     /// How many were started, for their names.
     started: AtomicUsize,
+    /// A thread that has had nothing to do for so long leaves.
+    keep_alive: Duration,
     /// The process that has the threads; a fork of it has none.
     pid: Option<NonZeroU32>,
 }
 
+/// The pool of the process, or null. A pointer, and no lock: a fork may come while it is being made,
+/// and what the lock's owner was doing would never be finished in the child.
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
+
 impl Pool {
     /// The one of the process. None in a fork of the process that has it.
+    ///
+    /// # Panics
+    ///
+    /// If it is yet to be made, and the environment has nonsense for it.
     pub(super) fn get() -> Option<&'static Self> {
-        static POOL: OnceLock<Pool> = OnceLock::new();
-        let pool = POOL.get_or_init(|| Self::new(LIMIT));
+        let pool = match Self::of_process() {
+            Some(pool) => pool,
+            None => Self::make(),
+        };
         (pool.pid == NonZeroU32::new(process::id())).then_some(pool)
     }
 
-    pub(super) fn new(limit: usize) -> Self {
+    fn of_process() -> Option<&'static Self> {
+        // SAFETY: null or what `install` has put there, for good. Acquire pairs with the Release
+        // there.
+        unsafe { POOL.load(Ordering::Acquire).as_ref() }
+    }
+
+    #[cold]
+    fn make() -> &'static Self {
+        match BlockingPool::new().pool() {
+            // If not, somebody else was faster.
+            Ok(pool) => _ = Self::install(pool),
+            Err(error) => panic!("{error}"),
+        }
+        Self::of_process().expect("a pool was installed")
+    }
+
+    /// Makes `pool` the one of the process; false if there is one.
+    pub(super) fn install(pool: Self) -> bool {
+        let new = Box::into_raw(Box::new(pool));
+        // Release pairs with the Acquire in `of_process`.
+        let (null, release) = (ptr::null_mut(), Ordering::Release);
+        let installed = POOL.compare_exchange(null, new, release, Ordering::Relaxed).is_ok();
+        if !installed {
+            // SAFETY: ours, and nobody has seen it.
+            drop(unsafe { Box::from_raw(new) });
+        }
+        installed
+    }
+
+    pub(super) fn exists() -> bool {
+        Self::of_process().is_some()
+    }
+
+    pub(super) fn new(limit: usize, keep_alive: Duration) -> Self {
         Self {
             crew: Crew::new(limit),
             jobs: Injector::new(),
             threads: (0..limit).map(|_| Mutex::new(None)).collect(),
             starting: Mutex::new(()),
             started: AtomicUsize::new(0),
+            keep_alive,
             pid: NonZeroU32::new(process::id()),
         }
     }
@@ -144,8 +182,13 @@ impl Means for &'static Pool {
     }
 
     fn sleep(&self, asleep: impl Fn() -> bool) {
-        let until = Instant::now() + IDLE_PERIOD;
+        // None: so far away that it never comes.
+        let until = Instant::now().checked_add(self.keep_alive);
         while asleep() {
+            let Some(until) = until else {
+                thread::park();
+                continue;
+            };
             match until.checked_duration_since(Instant::now()) {
                 Some(left) if !left.is_zero() => thread::park_timeout(left),
                 _ => return,

@@ -1,12 +1,18 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::on_threads::run_on;
 use super::pool::Pool;
 use crate::runtime::Builder;
 
+/// Its threads leave when they have nothing to do for `keep_alive`.
+fn pool_for(limit: usize, keep_alive: Duration) -> &'static Pool {
+    Box::leak(Box::new(Pool::new(limit, keep_alive)))
+}
+
 fn pool(limit: usize) -> &'static Pool {
-    Box::leak(Box::new(Pool::new(limit)))
+    pool_for(limit, Duration::from_millis(20))
 }
 
 #[test]
@@ -23,6 +29,46 @@ fn a_pool_that_has_nothing_to_do_shrinks_and_grows_again() {
         let threads: Vec<_> = (0..JOBS).map(spawn).collect();
         let leaders = threads.into_iter().filter_map(|thread| thread.join().unwrap().then_some(()));
         assert_eq!(leaders.count(), 1);
+        while pool.threads() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn threads_that_are_kept_for_ever_do_all_jobs() {
+    let pool = pool_for(1, Duration::MAX);
+    let runtime = Builder::new().workers(2).build().unwrap();
+    let ids: Vec<_> = (0..20)
+        .map(|_| {
+            runtime.spawn(move || run_on(pool, || std::thread::current().id())).join().unwrap()
+        })
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(pool.threads(), 1);
+}
+
+/// Each thread is about to leave when the next job comes.
+#[test]
+fn threads_that_are_not_kept_lose_no_job() {
+    for limit in [1, 2, 70] {
+        let pool = pool_for(limit, Duration::ZERO);
+        let runtime = Builder::new().workers(2).build().unwrap();
+        let ran: &'static AtomicUsize = Box::leak(Box::default());
+        let spawn = |_| {
+            runtime.spawn(move || {
+                for round in 0..200 {
+                    let job = || ran.fetch_add(1, Ordering::Relaxed);
+                    run_on(pool, job);
+                    if round % 3 == 0 {
+                        crate::thread::yield_now();
+                    }
+                }
+            })
+        };
+        let threads: Vec<_> = (0..10).map(spawn).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(ran.load(Ordering::Relaxed), 2_000);
         while pool.threads() > 0 {
             std::thread::yield_now();
         }

@@ -13,6 +13,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::Runtime;
+use crate::blocking;
 use crate::check_tls::CheckTls;
 use crate::clock;
 use crate::monitor::{self, Hold, OnHold, Settings};
@@ -170,11 +171,13 @@ impl Builder {
     /// # Errors
     ///
     /// `InvalidInput` if there are too many workers or none, if the stack size is beyond what the
-    /// address space holds, if `BINE_WORKERS` is not a number or `BINE_LOG_HOLDS` neither 0 nor 1, or
-    /// if a runtime is to migrate and `BINE_CHECK_TLS` is neither `0`, `1` nor `abort`; otherwise what
-    /// the system said when it refused a thread or the memory.
+    /// address space holds, if `BINE_WORKERS` or `BINE_BLOCKING_THREADS` is not a number or out of
+    /// bounds, if `BINE_LOG_HOLDS` is neither `0` nor `1`, or if a runtime is to migrate and
+    /// `BINE_CHECK_TLS` is neither `0`, `1` nor `abort`; otherwise what the system said when it refused
+    /// a thread or the memory.
     pub fn build(self) -> io::Result<Runtime> {
         let workers = self.worker_count()?;
+        blocking::check()?;
         let stack_size = self.stack_size.unwrap_or(DEFAULT_STACK_SIZE);
         let check_tls = CheckTls::from_environment(self.migrating)?;
         // Says now, and not at the first spawn, that no stack of this size can be had.

@@ -22,6 +22,7 @@ use crate::wait::{self, Unparker};
 /// assert_eq!(value, 42);
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    wait::checkpoint();
     let mut future = pin!(future);
     let signal = Arc::new(Signal { woken: AtomicBool::new(false), thread: Unparker::current() });
     let waker = Waker::from(Arc::clone(&signal));

@@ -155,8 +155,12 @@ impl<T> Future for JoinHandle<T> {
 
 /// False if the thread's runtime has stopped and it will never end.
 fn wait_for_end(task: &TaskRef) -> bool {
+    if task.completion.is_done() {
+        wait::checkpoint();
+        return true;
+    }
     // SAFETY: the caller has the one join handle, which `join` consumes.
-    if task.completion.is_done() || !unsafe { task.completion.register(Unparker::current()) } {
+    if !unsafe { task.completion.register(Unparker::current()) } {
         return true;
     }
     // SAFETY: our reference keeps the cell, and the cell its runtime's shared state.

@@ -6,11 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use self::table::Found;
 pub(crate) use self::table::Locals;
+use self::table::{Found, Kept};
 
 /// Declares thread-locals, as [`std::thread_local!`], of which each *green thread* has its own
 /// value; on a plain OS thread, each OS thread.
@@ -53,6 +52,10 @@ pub(crate) use self::table::Locals;
 /// thread; those that it initialises are dropped next. It may block, spawn and join, and is not
 /// interrupted if the thread is cancelled. If it panics, the process ends.
 ///
+/// A value is not dropped while a closure given to `with` is in the midst of using it. That can only
+/// be in a coroutine that was suspended there: the value is dropped when another destructor has ended
+/// the coroutine, and leaked if none does.
+///
 /// Green threads that are abandoned with their runtime leak their values. On an OS thread all
 /// values are dropped together, by one destructor of `std::thread_local!`; afterwards every access
 /// is an [`AccessError`]. Those of the process's main thread may not be dropped at all, as std's.
@@ -60,8 +63,8 @@ pub(crate) use self::table::Locals;
 /// # Memory
 ///
 /// A thread that uses none has none. One that uses some has a table with a word for each key, up to
-/// the highest that it uses, and one allocation for each value; keys are numbered in the order in
-/// which the process first uses them.
+/// the highest that it uses, and one allocation for each value, with two words beside it; keys
+/// are numbered in the order in which the process first uses them.
 #[macro_export]
 macro_rules! thread_local {
     () => {};
@@ -262,23 +265,24 @@ impl<T: 'static> LocalKey<T> {
         F: FnOnce(&T) -> R,
     {
         let value = self.find(&mut None).ok_or(AccessError {})?;
-        // SAFETY: `find` returned the calling thread's value, which lies in an allocation of its
-        // own until the thread has ended. `f` returns before that.
-        Ok(f(unsafe { &*value }))
+        // SAFETY: `find` has just returned the calling thread's value.
+        Ok(unsafe { Kept::lend(value, f) })
     }
 
     /// The calling thread's value, initialised with what `given` holds or else with the
     /// initialiser. None if it was destroyed.
+    ///
+    /// It is there until code of a user's runs; [`Kept::lend`] keeps it for longer.
     #[inline]
-    fn find(&'static self, given: &mut Option<T>) -> Option<*const T> {
+    fn find(&'static self, given: &mut Option<T>) -> Option<*const Kept<T>> {
         let slot = (self.slot)();
         let locals = table::current()?;
         // SAFETY: `locals` is the calling thread's, and by the invariant on slots the value under
         // this number is a `T`.
         match unsafe { (*locals).get(slot.number()) } {
-            Found::Alive(value) => Some(value.cast()),
+            Found::Alive(value) => Some(value.cast_const().cast()),
             Found::Destroyed => None,
-            Found::Nothing => Some(self.initialise(slot, locals, given)),
+            Found::Nothing => self.initialise(slot, given),
         }
     }
 
@@ -286,37 +290,24 @@ impl<T: 'static> LocalKey<T> {
     fn initialise(
         &'static self,
         slot: &'static LocalSlot<T>,
-        locals: *const Locals,
         given: &mut Option<T>,
-    ) -> *const T {
+    ) -> Option<*const Kept<T>> {
         let given = if self.constant { None } else { given.take() };
         let value = given.unwrap_or_else(self.init);
         let number = slot.give_number();
-        let value: *mut T = Box::into_raw(Box::new(value));
-        // The initialiser may have blocked, and this may be another OS thread. `locals` are the
-        // green thread's all the same; a plain OS thread has not moved.
-        //
-        // SAFETY: `locals` is the calling thread's. What lies under the number is a `T` in a box.
+        // Only now: the initialiser may have blocked, and this may be another OS thread; or it has
+        // suspended a coroutine, and this is another thread altogether.
+        let locals = table::current()?;
+        // SAFETY: `locals` is the calling thread's. What lies under the number is a `T`.
         unsafe {
             match (*locals).get(number) {
                 // The initialiser used its own key, and so initialised it first. As in std the later
-                // value stays. std drops the other one now; here it is kept to the end, since a
-                // coroutine may have suspended in the initialiser, and a `with` be open on it.
-                Found::Alive(_) => {
-                    (*locals).replace(number, value.cast(), |value| {
-                        drop(Box::from_raw(value.cast::<T>()));
-                    });
-                }
-                Found::Nothing => {
-                    let needs_drop = mem::needs_drop::<T>();
-                    (*locals).insert(number, value.cast(), needs_drop, |value| {
-                        drop(Box::from_raw(value.cast::<T>()));
-                    });
-                }
-                Found::Destroyed => unreachable!("destroyed while its initialiser ran"),
+                // value stays. std drops the other one now, here it is kept to the end.
+                Found::Alive(_) => Some((*locals).replace(number, value)),
+                Found::Nothing => Some((*locals).insert(number, value)),
+                Found::Destroyed => None,
             }
         }
-        value
     }
 
     /// Initialises the value with `value`, or hands `value` to `replace` with what there is.
@@ -326,7 +317,7 @@ impl<T: 'static> LocalKey<T> {
         let Some(there) = self.find(&mut given) else { panic_destroyed(AccessError {}) };
         if let Some(value) = given {
             // SAFETY: as in `try_with`.
-            replace(value, unsafe { &*there });
+            unsafe { Kept::lend(there, |there| replace(value, there)) };
         }
     }
 }

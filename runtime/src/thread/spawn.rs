@@ -17,6 +17,9 @@ use crate::worker;
 /// assert_eq!(thread.join().unwrap(), "done");
 /// ```
 ///
+/// This is no blocking call: the caller goes on. One that spawns for ever, and does nothing that can
+/// wait, keeps its worker for itself.
+///
 /// What it captures must be `Send`, and must not borrow from the caller:
 ///
 /// ```compile_fail,E0277

@@ -8,13 +8,16 @@ use crate::{wait, worker};
 /// Waits until the calling thread's token is available, and consumes it. Does not return for
 /// another reason on a green thread.
 pub fn park() {
-    match worker::green() {
-        Some(_) => {
-            while !take_user_token() {
-                wait::park();
-            }
-        }
-        None => std::thread::park(),
+    if worker::green().is_none() {
+        return std::thread::park();
+    }
+    let mut waited = false;
+    while !take_user_token() {
+        wait::park();
+        waited = true;
+    }
+    if !waited {
+        had_not_to_wait();
     }
 }
 
@@ -24,12 +27,21 @@ pub fn park_timeout(timeout: Duration) {
         return std::thread::park_timeout(timeout);
     }
     let Some(deadline) = Instant::now().checked_add(timeout) else { return park() };
-    while !take_user_token() {
-        if Instant::now() >= deadline {
-            return;
-        }
+    let mut waited = false;
+    while !take_user_token() && Instant::now() < deadline {
         wait::park_until(deadline);
+        waited = true;
     }
+    if !waited {
+        had_not_to_wait();
+    }
+}
+
+/// Lets others run now and then, where somebody does without waiting what may wait. Kept out of the
+/// callers, which are short.
+#[cold]
+fn had_not_to_wait() {
+    wait::checkpoint();
 }
 
 fn take_user_token() -> bool {
@@ -61,14 +73,18 @@ pub fn sleep(duration: Duration) {
 
 /// Waits until `deadline`.
 pub fn sleep_until(deadline: Instant) {
-    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-        if left.is_zero() {
-            return;
-        }
+    let mut waited = false;
+    while let Some(left) = deadline.checked_duration_since(Instant::now())
+        && !left.is_zero()
+    {
         match worker::green() {
             Some(_) => wait::park_until(deadline),
             None => std::thread::sleep(left),
         }
+        waited = true;
+    }
+    if !waited {
+        had_not_to_wait();
     }
 }
 
