@@ -222,6 +222,15 @@ impl TaskRef {
     }
 }
 
+/// Whether the calling green thread could be interrupted here if it were cancelled.
+pub(crate) fn may_be_interrupted() -> bool {
+    worker::green().is_some_and(|(_, task)| {
+        // SAFETY: the thread that runs is alive.
+        let interrupts = &unsafe { task.as_ref() }.interrupts;
+        !std::thread::panicking() && interrupts.shields.load(Ordering::Relaxed) == 0
+    })
+}
+
 /// Goes on with the unwinding of the calling green thread, which was cancelled, after something of the
 /// runtime's own has caught it and waited.
 pub(crate) fn unwind_cancelled() -> ! {

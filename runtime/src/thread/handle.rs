@@ -53,6 +53,7 @@ impl Thread {
     }
 
     /// The thread's identity.
+    #[must_use]
     pub fn id(&self) -> ThreadId {
         match &self.0 {
             Inner::Green(task) => ThreadId::new(task.id),
@@ -61,6 +62,7 @@ impl Thread {
     }
 
     /// The name it was given, if any.
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
             Inner::Green(task) => task.name(),
@@ -79,6 +81,7 @@ impl fmt::Debug for Thread {
 }
 
 /// The calling thread's handle.
+#[must_use]
 pub fn current() -> Thread {
     if let Some((_, task)) = worker::green() {
         // SAFETY: the thread that runs is alive.

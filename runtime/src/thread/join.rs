@@ -57,6 +57,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// The thread's handle.
+    #[must_use]
     pub fn thread(&self) -> &Thread {
         &self.thread
     }

@@ -65,6 +65,8 @@ use self::table::{Found, Kept};
 /// A thread that uses none has none. One that uses some has a table with a word for each key, up to
 /// the highest that it uses, and one allocation for each value, with two words beside it; keys
 /// are numbered in the order in which the process first uses them.
+// Items in macros are not hygienic: the names of those here must not be a user's, whose type or
+// initialiser may mention it.
 #[macro_export]
 macro_rules! thread_local {
     () => {};
@@ -76,13 +78,13 @@ macro_rules! thread_local {
         $visibility const $name: $crate::thread::LocalKey<$type> =
             $crate::thread::LocalKey::__new(
                 || {
-                    static SLOT: $crate::thread::__LocalSlot<$type> =
+                    static __BINE_RUNTIME_SLOT: $crate::thread::__LocalSlot<$type> =
                         $crate::thread::__LocalSlot::new();
-                    &SLOT
+                    &__BINE_RUNTIME_SLOT
                 },
                 || {
-                    const INIT: $type = $init;
-                    INIT
+                    const __BINE_RUNTIME_INIT: $type = $init;
+                    __BINE_RUNTIME_INIT
                 },
                 true,
             );
@@ -96,9 +98,9 @@ macro_rules! thread_local {
         $visibility const $name: $crate::thread::LocalKey<$type> =
             $crate::thread::LocalKey::__new(
                 || {
-                    static SLOT: $crate::thread::__LocalSlot<$type> =
+                    static __BINE_RUNTIME_SLOT: $crate::thread::__LocalSlot<$type> =
                         $crate::thread::__LocalSlot::new();
-                    &SLOT
+                    &__BINE_RUNTIME_SLOT
                 },
                 || $init,
                 false,
@@ -119,7 +121,8 @@ static LAST_NUMBER: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub struct LocalSlot<T> {
     number: AtomicUsize,
-    type_: PhantomData<fn() -> T>,
+    /// Invariant in `T`, as std's keys.
+    type_: PhantomData<fn(T) -> T>,
 }
 
 impl<T> LocalSlot<T> {

@@ -2,6 +2,23 @@
 //!
 //! Everything here also works on plain OS threads, where it does what std does.
 //!
+//! # What is not as in std
+//!
+//! - A name is the green thread's alone. The OS thread below keeps its own, as the system shows it.
+//! - [`available_parallelism`] is the number of workers.
+//! - Output of a green thread is not captured by the test harness, which does so for each OS thread.
+//! - A thread lets others run only where it waits. A loop that looks for something needs a wait in it,
+//!   of no length at least: [`yield_now`], or a [`sleep`] of zero.
+//! - Locks and channels of std's hold the worker, and with it all threads there, while they wait.
+//! - A [`Scope`] whose [`ScopedJoinHandle`] is forgotten ends all the same; std's waits for ever.
+//! - A scope's wait does not take the token of [`park`], and [`park`] returns for a token alone; std
+//!   allows both to be otherwise.
+//! - Destructors of local values on plain OS threads: see [`thread_local!`](crate::thread_local).
+//! - `JoinHandle` is also `UnwindSafe`, `RefUnwindSafe` and a future, and `Builder` has a default.
+//! - There is no `std::os::unix::thread::JoinHandleExt`: a green thread is no thread of the system's.
+//!   Nothing stands for what is unstable in std, but for [`sleep_until`].
+//! - The texts of panics and errors are bine's own, where they are not the same.
+//!
 //! # Panics
 //!
 //! A panic on a green thread is reported with that thread's name and the place that spawned it, by a
@@ -21,6 +38,8 @@ mod cancel;
 mod handle;
 mod join;
 mod local;
+#[cfg(doctest)]
+mod refused;
 mod scope;
 mod spawn;
 mod suspend;
@@ -36,6 +55,8 @@ pub(crate) use self::handle::allocate_ids;
 #[doc(hidden)]
 pub use self::local::LocalSlot as __LocalSlot;
 pub(crate) use self::local::Locals;
+#[allow(deprecated, reason = "std has them, too")]
+pub use self::suspend::{park_timeout_ms, sleep_ms};
 pub use self::{
     cancel::cancelled,
     handle::{Thread, ThreadId, current},

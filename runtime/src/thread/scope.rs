@@ -82,6 +82,20 @@ impl ScopeData {
         live.iter().for_each(TaskRef::cancel);
     }
 
+    /// Runs the closure of a child whose error or panic, though not its own cancellation, cancels the
+    /// scope.
+    fn cancel_unless_ok<T, E>(
+        &self,
+        f: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let result = panic::catch_unwind(AssertUnwindSafe(f));
+        let failed = is_panic(&result) || matches!(result, Ok(Err(_)));
+        if failed && check_unwinding().is_ok() {
+            self.cancel();
+        }
+        result.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    }
+
     /// The calling green thread, a child, starts. Returns its place among the live ones.
     fn start(&self) -> usize {
         let (_, task) = worker::green().expect("children are green threads");
@@ -130,7 +144,8 @@ impl ScopeData {
 /// The wait at the end is not interrupted if the calling green thread is cancelled. Its children are
 /// then cancelled instead, and the thread unwinds when it next blocks. If it is cancelled while `f`
 /// runs, and `f` unwinds for that, the children are cancelled, too. If `f` panics they go on, and are
-/// waited for.
+/// waited for. In a [`shielded`](super::shielded) section and in a destructor of a thread that unwinds,
+/// nothing of the owner's is interrupted, so the children of a scope there go on as well.
 ///
 /// A child cannot borrow what ends before the scope does:
 ///
@@ -210,11 +225,12 @@ fn wait_for_children(data: &ScopeData) {
     if unsafe { data.countdown.wait(Unparker::current()) } {
         return;
     }
+    // Before the shield of ours.
+    let mut passes_on = interrupt::may_be_interrupted();
     let _shield = Shield::raise();
-    let mut passed_on = false;
     while !data.countdown.is_over() {
-        if !passed_on && super::cancelled() {
-            passed_on = true;
+        if passes_on && super::cancelled() {
+            passes_on = false;
             data.cancel();
         }
         wait::park();
@@ -267,14 +283,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         E: Send + 'scope,
     {
         let data = Arc::clone(&self.data);
-        self.spawn(move || {
-            let guard = CancelsSiblings(data);
-            let result = f();
-            if result.is_ok() {
-                guard.defuse();
-            }
-            result
-        })
+        self.spawn(move || data.cancel_unless_ok(f))
     }
 
     /// Cancels all children that live now, as [`JoinHandle::cancel`] does, and those that are spawned
@@ -287,27 +296,6 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         check_unwinding()?;
         self.data.cancel();
         Ok(())
-    }
-}
-
-/// Cancels the scope unless it was told not to, or the thread was itself cancelled.
-struct CancelsSiblings(Arc<ScopeData>);
-
-impl CancelsSiblings {
-    /// All went well.
-    fn defuse(self) {
-        let mut this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: the only field, dropped once: the wrapper is not used any more.
-        unsafe { std::ptr::drop_in_place(&raw mut this.0) };
-    }
-}
-
-impl Drop for CancelsSiblings {
-    fn drop(&mut self) {
-        let was_cancelled = std::thread::panicking() && !wait::panicking();
-        if !was_cancelled && check_unwinding().is_ok() {
-            self.0.cancel();
-        }
     }
 }
 
@@ -603,17 +591,8 @@ impl<'scope, 'env, E> TryScope<'scope, 'env, E> {
     {
         let (data, first) = (Arc::clone(&self.scope.data), Arc::clone(&self.first));
         self.scope.spawn(move || {
-            let guard = CancelsSiblings(data);
-            match f() {
-                Ok(value) => {
-                    guard.defuse();
-                    Some(value)
-                }
-                Err(error) => {
-                    keep_first(&first, error);
-                    None
-                }
-            }
+            // Kept before the siblings are cancelled, which may have errors for that.
+            data.cancel_unless_ok(|| f().map_err(|error| keep_first(&first, error))).ok()
         })
     }
 

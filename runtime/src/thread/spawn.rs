@@ -1,5 +1,6 @@
 //! Making green threads.
 
+use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -48,7 +49,7 @@ where
 }
 
 /// How a green thread is to be made; see [`std::thread::Builder`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "must eventually spawn the thread"]
 pub struct Builder(SpawnOptions);
 
@@ -98,6 +99,37 @@ impl Builder {
         unsafe { self.spawn_here(f) }
     }
 
+    /// As [`spawn`](Self::spawn), for a closure and a result that may borrow; see
+    /// [`std::thread::Builder::spawn_unchecked`].
+    ///
+    /// ```
+    /// use bine_runtime::thread;
+    ///
+    /// let number = 20;
+    /// // SAFETY: the join below comes before the end of `number`.
+    /// let thread = unsafe { thread::Builder::new().spawn_unchecked(|| &number) };
+    /// assert_eq!(*thread.unwrap().join().unwrap(), 20);
+    /// ```
+    ///
+    /// # Errors and panics
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Safety
+    ///
+    /// What the closure and its result borrow must live until the thread has ended and its result is
+    /// gone, for which the caller must join it. A thread that was abandoned with its runtime, as the
+    /// error of the join says ([`Abandoned`](crate::Abandoned)), goes on borrowing for ever.
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { self.spawn_here(f) }
+    }
+
     /// Spawns the thread on the caller's runtime; from other threads, on the default one.
     ///
     /// # Safety
@@ -115,7 +147,7 @@ impl Builder {
         };
         // SAFETY: the caller's promise. A worker's runtime lives while it runs, and the default one
         // for ever.
-        unsafe { self.spawn_unchecked(shared, f) }
+        unsafe { self.spawn_in(shared, f) }
     }
 
     /// Spawns the thread on `runtime`.
@@ -130,18 +162,14 @@ impl Builder {
         T: Send + 'static,
     {
         // SAFETY: the closure is 'static, and the runtime is borrowed.
-        unsafe { self.spawn_unchecked(runtime.shared_ptr(), f) }
+        unsafe { self.spawn_in(runtime.shared_ptr(), f) }
     }
 
     /// # Safety
     ///
     /// As [`spawn_on`].
     #[track_caller]
-    unsafe fn spawn_unchecked<F, T>(
-        self,
-        shared: NonNull<Shared>,
-        f: F,
-    ) -> io::Result<JoinHandle<T>>
+    unsafe fn spawn_in<F, T>(self, shared: NonNull<Shared>, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send,
         T: Send,
@@ -152,5 +180,16 @@ impl Builder {
         // SAFETY: the caller's promise.
         let task = unsafe { spawn_on(shared, self.0, Location::caller(), f)? };
         Ok(JoinHandle::new(Thread(Inner::Green(task))))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(SpawnOptions { name, stack_size, pinned }) = self;
+        f.debug_struct("Builder")
+            .field("name", name)
+            .field("stack_size", stack_size)
+            .field("pinned", pinned)
+            .finish()
     }
 }

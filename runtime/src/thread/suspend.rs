@@ -21,10 +21,17 @@ pub fn park() {
     }
 }
 
-/// As [`park`], for `timeout` at most.
+/// As [`park`], for `timeout` at most. One of zero lets other green threads go first if there is no
+/// token: whoever looks for something in a loop does not keep the others from bringing it about.
 pub fn park_timeout(timeout: Duration) {
     if worker::green().is_none() {
         return std::thread::park_timeout(timeout);
+    }
+    if timeout.is_zero() {
+        return match take_user_token() {
+            true => had_not_to_wait(),
+            false => yield_now(),
+        };
     }
     let Some(deadline) = Instant::now().checked_add(timeout) else { return park() };
     let mut waited = false;
@@ -50,7 +57,7 @@ fn take_user_token() -> bool {
     unsafe { task.as_ref() }.user_token.swap(false, Ordering::Acquire)
 }
 
-/// Waits for `duration` at least.
+/// Waits for `duration` at least. A sleep of zero lets other green threads go first.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -71,21 +78,31 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits until `deadline`.
+/// Waits until `deadline`. One that has passed lets other green threads go first.
 pub fn sleep_until(deadline: Instant) {
-    let mut waited = false;
-    while let Some(left) = deadline.checked_duration_since(Instant::now())
-        && !left.is_zero()
-    {
+    let mut left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() && worker::green().is_some() {
+        return yield_now();
+    }
+    while !left.is_zero() {
         match worker::green() {
             Some(_) => wait::park_until(deadline),
             None => std::thread::sleep(left),
         }
-        waited = true;
+        left = deadline.saturating_duration_since(Instant::now());
     }
-    if !waited {
-        had_not_to_wait();
-    }
+}
+
+/// As [`sleep`], for so many milliseconds.
+#[deprecated(note = "replaced by `sleep`, as in std")]
+pub fn sleep_ms(ms: u32) {
+    sleep(Duration::from_millis(ms.into()));
+}
+
+/// As [`park_timeout`], for so many milliseconds.
+#[deprecated(note = "replaced by `park_timeout`, as in std")]
+pub fn park_timeout_ms(ms: u32) {
+    park_timeout(Duration::from_millis(ms.into()));
 }
 
 /// Lets other runnable threads go first.
