@@ -34,8 +34,8 @@ pub enum Completed<W> {
 #[derive(Debug)]
 pub struct Completion<W> {
     state: AtomicU32,
-    /// Invariant: the joiner's in RUNNING; in WAITING it belongs to whoever leaves that state, by
-    /// `complete` or by `take_back`.
+    /// Invariant: the joiner's in RUNNING, and in DONE unless that was reached from WAITING, where it
+    /// belongs to whoever leaves that state, by `complete` or by `take_back`.
     joiner: UnsafeCell<Option<W>>,
 }
 
@@ -78,7 +78,15 @@ impl<W> Completion<W> {
         self.joiner.with_mut(|cell| unsafe { *cell = Some(joiner) });
         // Release pairs with the Acquire of `complete`, which reads the joiner. Acquire on failure
         // pairs with its Release, as in `is_done`.
-        self.state.compare_exchange(RUNNING, WAITING, Ordering::Release, Ordering::Acquire).is_ok()
+        let exchange =
+            self.state.compare_exchange(RUNNING, WAITING, Ordering::Release, Ordering::Acquire);
+        if exchange.is_err() {
+            // Not kept until the thread's cell goes: that may be anywhere, and what is dropped with
+            // a waker is somebody's code.
+            // SAFETY: in DONE the cell is the joiner's, as it was.
+            drop(self.joiner.with_mut(|cell| unsafe { (*cell).take() }));
+        }
+        exchange.is_ok()
     }
 
     /// The joiner takes back what it registered, if it did and the thread has not ended since.
@@ -151,6 +159,17 @@ mod tests {
             assert_eq!(completion.complete(), Completed::Joinable(None));
             assert!(!completion.register(7));
         }
+    }
+
+    #[test]
+    fn a_late_joiner_is_not_kept() {
+        let (completion, joiner) = (Completion::new(), std::rc::Rc::new(()));
+        // SAFETY: each once.
+        unsafe {
+            assert_eq!(completion.complete(), Completed::Joinable(None));
+            assert!(!completion.register(joiner.clone()));
+        }
+        assert_eq!(std::rc::Rc::strong_count(&joiner), 1);
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Remote {
 pub(crate) struct Counters {
     pub(crate) spawned: AtomicU64,
     pub(crate) ended: AtomicU64,
+    /// Threads that have ended but for the waker of whoever awaits them, which is somebody's code; and
+    /// those of them that are done with it.
+    waking: AtomicU64,
+    woken: AtomicU64,
     freed: AtomicU64,
     pub(crate) stolen: AtomicU64,
     pub(crate) slept: AtomicU64,
@@ -296,6 +300,17 @@ impl Shared {
         ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
+    /// Calls `wake` on a thread that was counted as ended, and that a shutdown waits for all the same.
+    pub(crate) fn count_waking(&self, worker: usize, wake: impl FnOnce()) {
+        count(&self.remotes[worker].counters.waking);
+        wake();
+        // It may have moved.
+        let worker = worker::core().map_or(worker, |core| core.index);
+        let woken = &self.remotes[worker].counters.woken;
+        // As `count_end`.
+        woken.store(woken.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
     pub(crate) fn count_steal(&self, worker: usize) {
         count(&self.remotes[worker].counters.stolen);
     }
@@ -330,15 +345,19 @@ impl Shared {
         made.saturating_sub(freed)
     }
 
-    /// How many threads have been spawned so far, and how many of them have not ended. Where the
-    /// latter is 0 there was a moment without any.
+    /// How many threads have been spawned so far, and how many of them have not ended, to the last waker
+    /// that they call. Where the latter is 0 there was a moment without any.
     pub(crate) fn spawned_and_alive(&self) -> (u64, u64) {
         // In this order. Acquire pairs with the Release in `count_end`.
-        let ended: u64 =
-            self.remotes.iter().map(|remote| remote.counters.ended.load(Ordering::Acquire)).sum();
+        let acquire = |counter: fn(&Counters) -> &AtomicU64| -> u64 {
+            let remotes = self.remotes.iter();
+            remotes.map(|remote| counter(&remote.counters).load(Ordering::Acquire)).sum()
+        };
+        let (woken, ended) = (acquire(|c| &c.woken), acquire(|c| &c.ended));
+        let waking = self.sum(|c| &c.waking).saturating_sub(woken);
         let spawned =
             self.foreign_spawned.load(Ordering::Relaxed) + self.sum(|counters| &counters.spawned);
-        (spawned, spawned.saturating_sub(ended))
+        (spawned, spawned.saturating_sub(ended) + waking)
     }
 
     pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {

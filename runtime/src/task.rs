@@ -276,7 +276,8 @@ impl Task {
         write!(message, "green thread '{name:.200}' (id {id}, spawned at {spawned_at})")
     }
 
-    /// Runs the closure and keeps its result; then drops the thread's local values.
+    /// Runs the closure and keeps its result, unless nobody will take it; then drops the thread's
+    /// local values.
     ///
     /// # Safety
     ///
@@ -285,7 +286,9 @@ impl Task {
         // SAFETY: the caller's promise.
         unsafe {
             (task.as_ref().vtable.run)(task);
-            if !task.as_ref().locals.is_empty() {
+            let this = task.as_ref();
+            // A result that nobody will take is dropped here, before the thread counts as ended.
+            if !this.locals.is_empty() || this.completion.is_detached() {
                 Self::end_locals(task);
             }
         }
@@ -302,10 +305,31 @@ impl Task {
         // and with it all use of them.
         unsafe {
             let this = task.as_ref();
-            if this.completion.is_detached() {
-                (this.vtable.drop_result)(task);
+            loop {
+                if this.completion.is_detached() {
+                    (this.vtable.drop_result)(task);
+                }
+                if this.locals.is_empty() {
+                    break;
+                }
+                // Which may take its time, and the handle may go meanwhile.
+                this.locals.destroy();
             }
-            this.locals.destroy();
+        }
+    }
+
+    /// Drops the local values that were initialised after the others had been dropped, if there are
+    /// any.
+    ///
+    /// # Safety
+    ///
+    /// On the thread, by the owner of its run reference, when no code uses them any more.
+    pub(crate) unsafe fn end_late_locals(task: NonNull<Task>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !task.as_ref().locals.is_empty() {
+                task.as_ref().locals.destroy();
+            }
         }
     }
 
@@ -326,9 +350,7 @@ impl Task {
                 // local values there are now, and has returned.
                 unsafe {
                     (this.vtable.drop_result)(task);
-                    if !this.locals.is_empty() {
-                        this.locals.destroy();
-                    }
+                    Self::end_late_locals(task);
                 }
                 None
             }

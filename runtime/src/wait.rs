@@ -94,6 +94,16 @@ mod on_threads {
             Self(Target::Waker(waker))
         }
 
+        /// Whether it is the calling thread's.
+        pub(crate) fn is_current(&self) -> bool {
+            match (&self.0, worker::green()) {
+                (Target::Green(task), Some((_, current))) => task.as_ptr() == current,
+                // An OS thread's leaves it only by way of a green one.
+                (Target::Os(_), None) => true,
+                _ => false,
+            }
+        }
+
         /// Whether it stands for a future, so that `unpark` runs code of others.
         #[inline]
         pub(crate) fn is_waker(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod modes;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 
+use bine_arch::coroutine::{Coroutine, CoroutineState};
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Abandoned, Builder, block_on};
 use modes::runtimes;
@@ -304,4 +306,93 @@ fn a_waker_that_panics_or_blocks_harms_nobody() {
         assert_eq!(handle.join().unwrap(), 8);
         assert_eq!(runtime.run(|| 9), 9);
     }
+}
+
+/// A waker is the last that a thread runs of anybody's code, and may use the thread's local values.
+#[test]
+fn a_waker_may_use_local_values_of_the_thread_that_ends() {
+    struct Tells(mpsc::Sender<()>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    bine_runtime::thread_local! {
+        static HELD: RefCell<Option<Tells>> = const { RefCell::new(None) };
+    }
+    struct Uses(mpsc::Sender<()>);
+    impl Wake for Uses {
+        fn wake(self: Arc<Self>) {
+            HELD.set(Some(Tells(self.0.clone())));
+        }
+    }
+    for runtime in runtimes() {
+        let (tell, dropped) = mpsc::channel();
+        let mut handle = runtime.spawn(thread::park);
+        assert!(poll(&mut handle, &Waker::from(Arc::new(Uses(tell)))).is_pending());
+        handle.thread().unpark();
+        dropped.recv().expect("the value is dropped with its thread");
+    }
+}
+
+/// The handle is let go all the same, and with it the result.
+#[test]
+fn a_waker_may_panic_when_it_is_dropped() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic::resume_unwind(Box::new("meant"));
+        }
+    }
+    for runtime in runtimes() {
+        let result = Arc::new(());
+        let held = Arc::clone(&result);
+        let mut handle = runtime.spawn(move || {
+            thread::park();
+            held
+        });
+        let thread = handle.thread().clone();
+        assert!(poll(&mut handle, &Waker::from(Arc::new(Panics))).is_pending());
+        assert!(panic::catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err());
+        thread.unpark();
+        while Arc::strong_count(&result) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The wake-up is for the thread that waits, and not for the one that has begun to.
+#[test]
+fn a_coroutine_may_change_threads_while_it_is_polled() {
+    std::thread_local! {
+        static LEFT: RefCell<Option<Coroutine<(), (), u32>>> = const { RefCell::new(None) };
+    }
+    // Where threads stay, so that std's thread-locals hand things on from one to the next.
+    let runtime = Builder::new().workers(1).build().unwrap();
+    let (to, wakers) = mpsc::channel::<Waker>();
+    runtime.run(move || {
+        let mut waits = Coroutine::new(move |yielder, ()| {
+            let mut polls = 0;
+            block_on(poll_fn(|context| {
+                polls += 1;
+                let _ = to.send(context.waker().clone());
+                match polls {
+                    1 => yielder.suspend(()),
+                    2 => {}
+                    _ => return Poll::Ready(polls),
+                }
+                Poll::Pending
+            }))
+        });
+        assert_eq!(waits.resume(()), CoroutineState::Yielded(()));
+        LEFT.set(Some(waits));
+    });
+    let resumes = runtime.spawn(|| LEFT.take().unwrap().resume(()));
+    // Most likely it waits when this one has run, too, on the one worker.
+    runtime.run(|| ());
+    wakers.iter().for_each(Waker::wake);
+    assert_eq!(resumes.join().unwrap(), CoroutineState::Complete(3));
 }

@@ -5,11 +5,12 @@ mod modes;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bine_runtime::Builder;
 use bine_runtime::thread::{self, Cancelled};
-use modes::runtimes;
+use modes::{runtimes, runtimes_of};
 
 #[test]
 fn a_parked_thread_unwinds_and_its_destructors_run() {
@@ -211,5 +212,31 @@ fn many_cancel_one_thread_that_is_about_to_end() {
             }
         }
         assert_eq!(runtime.metrics().alive, 0);
+    }
+}
+
+/// A thread whose join is interrupted leaves nothing with the one that it waited for. Else a row of
+/// such threads would hold one another, and go when the last one does, each in the middle of the next.
+#[test]
+fn interrupted_joins_do_not_add_up() {
+    const THREADS: u64 = 5_000;
+    for runtime in runtimes_of(&Builder::new().stack_size(64 << 10), &[1]) {
+        let mut next = runtime.spawn(thread::park);
+        let last = next.thread().clone();
+        let (tell, told) = mpsc::channel();
+        for _ in 1..THREADS {
+            let tell = tell.clone();
+            next = runtime.spawn(move || {
+                tell.send(()).unwrap();
+                let _ = next.join();
+            });
+            told.recv().unwrap();
+        }
+        drop(next);
+        // Those that came last are cancelled first, while the ones that they join still wait.
+        let report = runtime.shutdown_timeout(Duration::from_secs(60));
+        assert_eq!((report.ended, report.abandoned), (THREADS, 0));
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn(move || drop(last)).unwrap().join().unwrap();
     }
 }

@@ -2,9 +2,12 @@
 
 mod modes;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bine_runtime::thread::{self, Cancelled};
@@ -191,5 +194,72 @@ fn a_computation_can_see_it() {
         told.recv().unwrap();
         assert_eq!(runtime.shutdown_timeout(AMPLE).abandoned, 0);
         assert_eq!(computes.join().unwrap(), "seen");
+    }
+}
+
+/// A result that nobody takes is dropped by its thread, which has not ended before.
+#[test]
+fn the_destructor_of_a_detached_result_is_waited_for() {
+    struct Parks(mpsc::Sender<()>, Arc<AtomicUsize>);
+
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+            thread::park();
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    for runtime in runtimes() {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let (tell, told) = mpsc::channel();
+        let result = Parks(tell, Arc::clone(&dropped));
+        let handle = runtime.spawn(move || {
+            thread::park();
+            result
+        });
+        let thread = handle.thread().clone();
+        drop(handle);
+        thread.unpark();
+        told.recv().unwrap();
+        assert_eq!(runtime.metrics().alive, 1);
+        thread.unpark();
+        let report = runtime.shutdown_timeout(AMPLE);
+        assert_eq!((report.abandoned, report.settled), (0, true));
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// So is the waker of whoever awaits a thread: it is called there.
+#[test]
+fn a_waker_that_blocks_is_waited_for() {
+    struct Parks(mpsc::Sender<thread::Thread>, Arc<AtomicUsize>);
+
+    impl Wake for Parks {
+        fn wake(self: Arc<Self>) {
+            // The runtime that stops calls it once more: the handle is still there.
+            if bine_runtime::wait::is_green() {
+                self.0.send(thread::current()).unwrap();
+                thread::park();
+                thread::yield_now();
+                self.1.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    for runtime in runtimes() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (tell, told) = mpsc::channel();
+        let waker = Waker::from(Arc::new(Parks(tell, Arc::clone(&woken))));
+        let mut handle = runtime.spawn(thread::park);
+        assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+        handle.thread().unpark();
+        let thread = told.recv().unwrap();
+        let unparks = std::thread::spawn(move || thread.unpark());
+        let report = runtime.shutdown_timeout(AMPLE);
+        assert_eq!((report.abandoned, report.settled), (0, true));
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        unparks.join().unwrap();
+        handle.join().unwrap();
     }
 }

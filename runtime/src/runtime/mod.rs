@@ -202,7 +202,8 @@ impl Runtime {
                 }
             }
             Shutdown {
-                ended: (stopped.spawned - stopped.alive) - (spawned - alive),
+                // (One that was seen ended, and then calling a waker, counts as if it had not been.)
+                ended: (stopped.spawned - stopped.alive).saturating_sub(spawned - alive),
                 abandoned: stopped.alive - stopped.unstarted,
                 unstarted: stopped.unstarted,
                 settled,

@@ -24,12 +24,17 @@ use crate::wait::{self, Unparker};
 pub fn block_on<F: Future>(future: F) -> F::Output {
     wait::checkpoint();
     let mut future = pin!(future);
-    let signal = Arc::new(Signal { woken: AtomicBool::new(false), thread: Unparker::current() });
-    let waker = Waker::from(Arc::clone(&signal));
-    let mut context = Context::from_waker(&waker);
+    let mut signal = Signal::new();
+    let mut waker = Waker::from(Arc::clone(&signal));
     loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return value;
+        }
+        if !signal.thread.is_current() {
+            // On a coroutine, which the future has suspended and another green thread has resumed.
+            signal = Signal::new();
+            waker = Waker::from(Arc::clone(&signal));
+            continue;
         }
         if signal.take() {
             yield_now();
@@ -49,6 +54,10 @@ struct Signal {
 }
 
 impl Signal {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { woken: AtomicBool::new(false), thread: Unparker::current() })
+    }
+
     fn take(&self) -> bool {
         // Acquire pairs with the Release in `wake_by_ref`.
         self.woken.swap(false, Ordering::Acquire)

@@ -105,15 +105,18 @@ impl<T> JoinHandle<T> {
     fn forget_waker(&mut self) {
         match self.awaited {
             Awaited::Never => {}
-            Awaited::Pending => self.take_waker_back(),
+            Awaited::Pending => {
+                self.awaited = Awaited::Never;
+                self.take_waker_back();
+            }
             Awaited::Ready => panic!("the green thread's result was taken by awaiting it"),
         }
     }
 
-    fn take_waker_back(&mut self) {
-        self.awaited = Awaited::Never;
+    fn take_waker_back(&self) {
+        // Both are taken back before either is dropped, which is somebody's code and may unwind.
         // SAFETY: ours is the one join handle.
-        drop(unsafe { self.task().completion.take_back() });
+        let _registered = unsafe { self.task().completion.take_back() };
         shared_of(self.task()).remove_foreign_joiner(self.task().id);
     }
 }
@@ -148,8 +151,8 @@ impl<T> Future for JoinHandle<T> {
         } else {
             Err(Box::new(Abandoned) as Box<dyn Any + Send>)
         };
-        this.take_waker_back();
         this.awaited = Awaited::Ready;
+        this.take_waker_back();
         Poll::Ready(result)
     }
 }
@@ -164,6 +167,7 @@ fn wait_for_end(task: &TaskRef) -> bool {
     if !unsafe { task.completion.register(Unparker::current()) } {
         return true;
     }
+    let _registered = Registered(task);
     // SAFETY: our reference keeps the cell, and the cell its runtime's shared state.
     let shared = unsafe { task.shared.as_ref() };
     let inside = worker::core().is_some_and(|core| core.shared == task.shared);
@@ -186,6 +190,18 @@ fn wait_for_end(task: &TaskRef) -> bool {
     }
 }
 
+/// Takes the calling thread back out of the one that it waits for if the wait unwinds. Else the cell of
+/// the one would keep that of the other: threads in a row would go only with the last one, each in the
+/// middle of the next, and threads in a circle never.
+struct Registered<'a>(&'a TaskRef);
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the one joiner, which detaches afterwards if at all.
+        drop(unsafe { self.0.completion.take_back() });
+    }
+}
+
 /// Takes the joiner of thread `id` out again when the wait ends, by return or by unwinding.
 struct ForeignJoiner<'a> {
     shared: &'a Shared,
@@ -200,12 +216,21 @@ impl Drop for ForeignJoiner<'_> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
+        struct Detaches<'a>(&'a TaskRef);
+
+        impl Drop for Detaches<'_> {
+            fn drop(&mut self) {
+                if self.0.completion.detach() {
+                    // SAFETY: the completion gave the result to us. Empty after a join.
+                    unsafe { self.0.drop_result() };
+                }
+            }
+        }
+
+        // Also if a waker unwinds when it is dropped.
+        let _detaches = Detaches(self.task());
         if self.awaited == Awaited::Pending {
             self.take_waker_back();
-        }
-        if self.task().completion.detach() {
-            // SAFETY: the completion gave the result to us. Empty after a join.
-            unsafe { self.task().drop_result() };
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
         // Here, where the thread is still whole: a waker is somebody's code, and may block.
         let joiner = match joiner {
             Some(waker) if waker.is_waker() => {
-                waker.unpark();
+                wake_late(task, waker);
                 None
             }
             joiner => joiner,
@@ -42,6 +42,17 @@ pub(super) unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
             next => leave_for_good(core, stack, permit, next),
         }
     }
+}
+
+/// Calls the waker of whoever awaits a thread that has ended, on that thread.
+#[cold]
+fn wake_late(task: NonNull<Task>, waker: Unparker) {
+    let core = current_worker();
+    core.shared().count_waking(core.index, || {
+        waker.unpark();
+        // SAFETY: the run reference is ours, and no more of a user's code runs here.
+        unsafe { Task::end_late_locals(task) };
+    });
 }
 
 /// The worker that runs the calling green thread.
