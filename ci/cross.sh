@@ -22,7 +22,9 @@ if (($# > 0)); then
 fi
 
 export CARGO_PROFILE_DEV_OPT_LEVEL=2
-export CARGO_PROFILE_DEV_DEBUG=line-tables-only
+# Enough for a backtrace to name inlined functions with their paths, as tests want it to; line tables
+# are not.
+export CARGO_PROFILE_DEV_DEBUG=limited
 
 bounded() { timeout --kill-after=10 "${CROSS_TIMEOUT:-300}" "$@"; }
 

@@ -124,9 +124,15 @@ mod on_threads {
     /// Wakes a future. Its waker is somebody's code, which must not unwind into ours.
     #[cold]
     fn wake(waker: Waker) {
-        let woken = panic::catch_unwind(AssertUnwindSafe(|| shielded(|| waker.wake())));
-        // The panic was reported; its payload may panic when dropped.
-        woken.unwrap_or_else(std::mem::forget);
+        shielded(|| {
+            // The panic was reported, and its payload is nobody's. That may panic when it is dropped;
+            // what comes of it is leaked, or there would be no end to this.
+            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))
+                && let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
+            {
+                std::mem::forget(another);
+            }
+        });
     }
 
     /// The caller's reference keeps the thread's cell, and that its runtime's shared state, however

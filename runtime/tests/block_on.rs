@@ -9,11 +9,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bine_arch::coroutine::{Coroutine, CoroutineState};
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Abandoned, Builder, block_on};
-use modes::runtimes;
+use modes::{runtimes, runtimes_of};
+
+/// Never waited for in full: the bound is there for a bug.
+const AMPLE: Duration = Duration::from_secs(60);
 
 /// From an OS thread and from the green threads of each runtime.
 fn everywhere(test: fn()) {
@@ -254,7 +258,9 @@ fn a_handle_that_was_polled_joins_and_detaches() {
 
 #[test]
 fn a_thread_whose_runtime_has_stopped_is_abandoned() {
-    for runtime in runtimes() {
+    // Nothing here would end in more time.
+    let builder = Builder::new().shutdown_timeout(Duration::ZERO);
+    for runtime in runtimes_of(&builder, &[1, 2, 3, 8]) {
         let (to, parks) = mpsc::channel();
         let handle = runtime.spawn(move || {
             to.send(()).unwrap();
@@ -283,28 +289,58 @@ fn a_thread_whose_runtime_has_stopped_is_abandoned() {
 
 #[test]
 fn a_waker_that_panics_or_blocks_harms_nobody() {
-    struct Awkward(mpsc::Sender<()>);
+    /// The payload of the waker's panic, which tells of its end, and may panic there.
+    struct Payload {
+        dropped: mpsc::Sender<()>,
+        panics: bool,
+    }
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            thread::yield_now();
+            self.dropped.send(()).unwrap();
+            if self.panics {
+                // Of no size: nothing is leaked with it.
+                panic::resume_unwind(Box::new(()));
+            }
+        }
+    }
+
+    struct Awkward {
+        woken: mpsc::Sender<()>,
+        dropped: mpsc::Sender<()>,
+        panics_again: bool,
+    }
 
     impl Wake for Awkward {
         fn wake(self: Arc<Self>) {
             thread::yield_now();
-            self.0.send(()).unwrap();
-            panic::resume_unwind(Box::new("a waker's"));
+            self.woken.send(()).unwrap();
+            let dropped = self.dropped.clone();
+            panic::resume_unwind(Box::new(Payload { dropped, panics: self.panics_again }));
         }
     }
 
     for runtime in runtimes() {
-        let (to, woken) = mpsc::channel();
-        let waker = Waker::from(Arc::new(Awkward(to)));
-        let mut handle = runtime.spawn(|| {
-            thread::park();
-            8
-        });
-        assert!(poll(&mut handle, &waker).is_pending());
-        handle.thread().unpark();
-        woken.recv().unwrap();
-        assert_eq!(handle.join().unwrap(), 8);
-        assert_eq!(runtime.run(|| 9), 9);
+        for panics_again in [false, true] {
+            let (to, woken) = mpsc::channel();
+            let (at_the_end, dropped) = mpsc::channel();
+            let waker =
+                Waker::from(Arc::new(Awkward { woken: to, dropped: at_the_end, panics_again }));
+            let mut handle = runtime.spawn(|| {
+                thread::park();
+                8
+            });
+            assert!(poll(&mut handle, &waker).is_pending());
+            drop(waker);
+            handle.thread().unpark();
+            woken.recv().unwrap();
+            assert_eq!(handle.join().unwrap(), 8);
+            assert_eq!(runtime.run(|| 9), 9);
+            // Once. A payload that is kept keeps its sender, too: hence the bound.
+            dropped.recv_timeout(AMPLE).unwrap();
+            assert!(dropped.recv().is_err());
+        }
     }
 }
 

@@ -1,14 +1,18 @@
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use super::on_threads::run_on;
 use super::pool::Pool;
 use crate::runtime::Builder;
 
-/// Its threads leave when they have nothing to do for `keep_alive`.
+/// Its threads leave when they have nothing to do for `keep_alive`. Kept for ever, as the one of the
+/// process: its threads refer to it.
 fn pool_for(limit: usize, keep_alive: Duration) -> &'static Pool {
-    Box::leak(Box::new(Pool::new(limit, keep_alive)))
+    static KEPT: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+    let pool = Box::leak(Box::new(Pool::new(limit, keep_alive)));
+    KEPT.lock().unwrap().push(pool);
+    pool
 }
 
 fn pool(limit: usize) -> &'static Pool {
@@ -21,9 +25,9 @@ fn a_pool_that_has_nothing_to_do_shrinks_and_grows_again() {
     let pool = pool(JOBS);
     let runtime = Builder::new().workers(2).build().unwrap();
     for _ in 0..3 {
-        let all = std::sync::Arc::new(Barrier::new(JOBS));
+        let all = Arc::new(Barrier::new(JOBS));
         let spawn = |_| {
-            let all = std::sync::Arc::clone(&all);
+            let all = Arc::clone(&all);
             runtime.spawn(move || run_on(pool, || all.wait().is_leader()))
         };
         let threads: Vec<_> = (0..JOBS).map(spawn).collect();
@@ -80,11 +84,11 @@ fn more_jobs_than_threads_queue() {
     for limit in [1, 3, 65] {
         let pool = pool(limit);
         let runtime = Builder::new().workers(2).build().unwrap();
-        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (now, most): (&'static _, &'static _) =
-            (Box::leak(Box::new(now)), Box::leak(Box::new(most)));
+        let counts = Arc::new([const { AtomicUsize::new(0) }; 2]);
         let spawn = |_| {
+            let counts = Arc::clone(&counts);
             runtime.spawn(move || {
+                let [now, most] = &*counts;
                 for _ in 0..20 {
                     run_on(pool, || {
                         most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -96,6 +100,6 @@ fn more_jobs_than_threads_queue() {
         };
         let threads: Vec<_> = (0..100).map(spawn).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!((1..=limit).contains(&most.load(Ordering::Relaxed)));
+        assert!((1..=limit).contains(&counts[1].load(Ordering::Relaxed)));
     }
 }
