@@ -8,7 +8,9 @@ pub use bine_sync::channel;
 
 /// Runtimes of one's own, and what they report.
 pub mod runtime {
-    pub use bine_runtime::{Abandoned, BlockingPool, Builder, Metrics, Runtime, Shutdown};
+    pub use bine_runtime::{
+        Abandoned, AsRuntime, BlockingPool, Builder, Handle, Hold, Metrics, Runtime, Shutdown,
+    };
 }
 
 /// How deep stacks were used, and giving their memory back to the system.

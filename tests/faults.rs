@@ -379,16 +379,18 @@ fn refused_worker_threads_are_an_error() {
     let mode = Mode::named(&role);
     become_nobody();
     let before = os_threads();
-    for limit in 0..before as u64 + 5 {
+    // The workers', and the monitor's.
+    let needed = 8 + 1;
+    for limit in 0..(before + needed) as u64 {
         set_limit(libc::RLIMIT_NPROC, limit);
-        let error = mode.builder().workers(8).build().expect_err("eight threads are too many");
+        let error = mode.builder().workers(8).build().expect_err("so many threads are too many");
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
         println!("{limit} threads allowed, {before} there: {error}");
     }
     set_limit(libc::RLIMIT_NPROC, u64::MAX);
     wait_for_os_threads(before);
     let runtime = mode.runtime(8);
-    assert_eq!(os_threads(), before + 8);
+    assert_eq!(os_threads(), before + needed);
     assert_serves(&runtime);
 }
 
@@ -496,6 +498,41 @@ fn no_address_space_for_workers_is_an_error_of_the_build() {
     assert_serves(&mode.runtime(2));
 }
 
+/// However little there is: the thread's own start needs some, too.
+#[test]
+fn no_address_space_for_the_poller_is_an_error_of_the_operation() {
+    let test = "no_address_space_for_the_poller_is_an_error_of_the_operation";
+    let Some(role) = role() else { return in_both_modes(test) };
+    let runtime = Mode::named(&role).runtime(2);
+    // std's own, so that nothing has needed a poller; and a green thread that has its stack.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("an address");
+    let client = std::net::TcpStream::connect(address).expect("connect");
+    let client = TcpStream::from(std::os::fd::OwnedFd::from(client));
+    let server = listener.accept().expect("accept").0;
+    let refused = runtime.run(move || {
+        client.set_read_timeout(Some(Duration::from_micros(1))).expect("a timeout");
+        // What the texts of errors take is to be had without more address space.
+        drop((0..1_000).map(|_| Box::new([0_u8; 100])).collect::<Vec<_>>());
+        let used = address_space();
+        let mut refused = 0;
+        for more in (0..4 << 20).step_by(16 << 10) {
+            set_limit(libc::RLIMIT_AS, used + more);
+            let error = { &client }.read(&mut [0]).expect_err("nothing was sent");
+            if error.kind() == ErrorKind::WouldBlock && !error.to_string().contains("poller") {
+                break;
+            }
+            refused += 1;
+        }
+        set_limit(libc::RLIMIT_AS, u64::MAX);
+        drop(server);
+        refused
+    });
+    println!("{role}: refused {refused} times");
+    assert!((1..256).contains(&refused), "{refused}");
+    assert_serves(&runtime);
+}
+
 // ---- fork ----
 
 /// Forks, and returns whether `f` returns true in the child. A child that hangs is killed.
@@ -566,6 +603,62 @@ fn a_forked_child_gets_errors_and_its_parent_goes_on() {
         let mut peer = sender.join().expect("no panic");
         let read = io::copy(&mut peer, &mut io::sink()).expect("to the end");
         assert!(read > 0, "what the children sent");
+    });
+    assert_serves(&runtime);
+}
+
+/// Locks, condition variables and channels that only the parent's threads could give, or fill.
+fn waits_in_vain(
+    mutex: &bine::sync::Mutex<()>,
+    condvar: &bine::sync::Condvar,
+    receiver: &bine::channel::Receiver<()>,
+    (silent, sender): (&TcpStream, &bine::channel::Sender<()>),
+) -> bool {
+    let panics = |f: &mut dyn FnMut()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+        panic.downcast_ref::<String>().is_some_and(|text| text.contains("forked by a green thread"))
+    };
+    let own = bine::sync::Mutex::new(());
+    // What has to wait for nobody works, and many times.
+    for _ in 0..1_000 {
+        drop(own.lock().expect("free"));
+    }
+    let refused = { silent }.read(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::Unsupported);
+    panics(&mut || drop(mutex.lock()))
+        && panics(&mut || drop(condvar.wait(own.lock().expect("free"))))
+        && !own.is_poisoned()
+        && panics(&mut || assert!(receiver.recv().is_ok()))
+        && panics(&mut || assert!(receiver.recv_timeout(Duration::from_millis(1)).is_ok()))
+        && panics(&mut || assert!(sender.send(()).is_ok()))
+        && refused
+}
+
+#[test]
+fn a_green_thread_that_forked_waits_for_nothing_of_its_parents() {
+    let test = "a_green_thread_that_forked_waits_for_nothing_of_its_parents";
+    let Some(role) = role() else { return in_both_modes(test) };
+    let runtime = Mode::named(&role).runtime(2);
+    runtime.run(|| {
+        let mutex = Arc::new(bine::sync::Mutex::new(()));
+        let condvar = bine::sync::Condvar::new();
+        let (_keeps, receiver) = bine::channel::bounded(1);
+        let (full, _receiver) = bine::channel::bounded(1);
+        full.send(()).expect("room");
+        let (silent, _peer) = pair();
+        let (tell, told) = bine::channel::bounded(1);
+        let (end, ends) = bine::channel::bounded::<()>(1);
+        let held = Arc::clone(&mutex);
+        let holder = bine::spawn(move || {
+            let _held = held.lock().expect("free");
+            tell.send(()).expect("the parent waits");
+            ends.recv().expect("the parent tells");
+        });
+        told.recv().expect("the holder tells");
+        let in_child = || waits_in_vain(&mutex, &condvar, &receiver, (&silent, &full));
+        assert!(forked(in_child), "something hangs, or goes on");
+        end.send(()).expect("the holder waits");
+        holder.join().expect("no panic");
+        drop(mutex.lock().expect("not poisoned"));
     });
     assert_serves(&runtime);
 }

@@ -100,8 +100,7 @@ fn start() -> io::Result<&'static Poller> {
     let spawned = {
         // Signals are for the program's own threads; inherited, so that there is no gap.
         let _blocked = SignalsBlocked::new();
-        let builder = thread::Builder::new().name("bine-poller".into()).stack_size(128 << 10);
-        builder.spawn(|| POLLER.wait().run())
+        driver::start_thread("bine-poller".into(), 128 << 10, || POLLER.wait().run())
     };
     spawned.map_err(tried("starting the poller thread"))?;
     let poller = POLLER.get_or_init(|| Poller {

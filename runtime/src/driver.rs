@@ -5,9 +5,13 @@
 //! poller by name. Instead the poller [`install`]s itself once for the process, and every worker
 //! that is about to sleep asks the installed driver for events that are ready already.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::{io, thread};
 
+use bine_arch::overflow;
+
+use crate::runtime::release_thread;
 use crate::wait::WakeBatch;
 
 /// A source of wake-ups that a worker may look at without blocking.
@@ -56,6 +60,32 @@ pub(crate) fn worker_sleeps() {
 /// It has woken up.
 pub(crate) fn worker_wakes() {
     SLEEPERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Starts an OS thread of the driver's own, with a stack of `stack_size` bytes. There is room for its
+/// start, or else an error, unless other threads take that room meanwhile. It does not stay on the
+/// core of the worker that starts it.
+///
+/// # Errors
+///
+/// If the system refuses the thread, or memory for its start.
+pub fn start_thread(
+    name: String,
+    stack_size: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let begun = Arc::new(OnceLock::new());
+    let tell = Arc::clone(&begun);
+    drop(overflow::Headroom::hold_with(stack_size)?);
+    thread::Builder::new().name(name).stack_size(stack_size).spawn(move || {
+        release_thread();
+        let told = tell.set(());
+        debug_assert!(told.is_ok(), "a thread starts once");
+        drop(tell);
+        body();
+    })?;
+    begun.wait();
+    Ok(())
 }
 
 static DRIVER: OnceLock<&'static dyn Driver> = OnceLock::new();

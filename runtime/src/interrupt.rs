@@ -25,6 +25,7 @@ use std::panic;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::fork;
 use crate::request::Requests;
 use crate::shared::Shared;
 use crate::task::{Task, TaskRef};
@@ -35,6 +36,8 @@ use crate::worker;
 const CANCELLED: u8 = 1 << 0;
 /// The thread has never waited, and is thus not on its runtime's roll.
 const NEW: u8 = 1 << 1;
+/// This is a child that the thread has forked, and nobody would ever wake it here.
+const FORKED: u8 = 1 << 2;
 
 /// As many threads with ids in a row are in one shard of the roll: a worker takes so many at a time.
 const IDS_TOGETHER: u64 = 256;
@@ -107,6 +110,30 @@ impl Interrupts {
         }
     }
 
+    /// As [`look`](Self::look), before the thread yields. False if there is nobody to yield to.
+    #[inline]
+    pub(crate) fn look_to_yield(&self) -> bool {
+        if self.word.any() {
+            return self.attend_to_yield();
+        }
+        true
+    }
+
+    #[cold]
+    fn attend_to_yield(&self) -> bool {
+        let forked = self.word.asks(FORKED);
+        if !forked {
+            self.attend();
+        }
+        !forked
+    }
+
+    /// In a child that the thread, which calls, has just forked. Async-signal-safe.
+    pub(crate) fn forked(&self) {
+        // As new, so that it needs no lock of the roll's at its end: others may have held it.
+        self.word.ask(FORKED | NEW);
+    }
+
     /// Whether [`look`](Self::look) would unwind. For the calling thread, before it waits.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
@@ -115,6 +142,9 @@ impl Interrupts {
 
     #[cold]
     fn would_unwind(&self) -> bool {
+        if self.word.asks(FORKED) {
+            return !std::thread::panicking() && !self.is_shielded();
+        }
         if let Some((_, task)) = worker::green() {
             enter_roll(task);
         }
@@ -122,7 +152,11 @@ impl Interrupts {
     }
 
     fn may_interrupt(&self) -> bool {
-        self.is_cancelled() && self.shields.load(Ordering::Relaxed) == 0
+        self.is_cancelled() && !self.is_shielded()
+    }
+
+    fn is_shielded(&self) -> bool {
+        self.shields.load(Ordering::Relaxed) != 0
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -138,9 +172,14 @@ impl Interrupts {
     ///
     /// # Panics
     ///
-    /// With [`Cancelled`] if the thread was cancelled and may be interrupted.
+    /// With [`Cancelled`] if the thread was cancelled and may be interrupted. In a forked child, with
+    /// a message; where that cannot be, the thread waits and its worker ends the process.
     #[cold]
     fn attend(&self) {
+        if self.word.asks(FORKED) {
+            assert!(std::thread::panicking() || self.is_shielded(), "{}", fork::GREEN_WAITS);
+            return;
+        }
         if let Some((_, task)) = worker::green() {
             enter_roll(task);
         }

@@ -21,10 +21,14 @@ mod completion;
 mod countdown;
 #[cfg(not(bine_loom))]
 pub mod driver;
+#[cfg(not(bine_loom))]
+#[allow(unsafe_code)]
+mod fork;
 mod idle;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod interrupt;
+mod keeping;
 #[allow(unsafe_code)]
 mod monitor;
 #[cfg(not(bine_loom))]
@@ -33,6 +37,7 @@ mod os_parker;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod panic_report;
+mod presence;
 pub mod primitive;
 #[allow(unsafe_code)]
 mod queue;
@@ -75,7 +80,7 @@ mod worker;
 pub use self::{
     blocking::{BlockingPool, blocking},
     monitor::Hold,
-    runtime::{Builder, Metrics, Runtime, Shutdown, default_runtime, run},
+    runtime::{AsRuntime, Builder, Handle, Metrics, Runtime, Shutdown, default_runtime, run},
     task::Abandoned,
     thread::{block_on, spawn},
 };
@@ -87,7 +92,9 @@ pub mod protocol {
     pub use crate::completion::{Completed, Completion};
     pub use crate::countdown::Countdown;
     pub use crate::idle::{Idle, Woken};
+    pub use crate::keeping::Keeping;
     pub use crate::monitor::Doze;
+    pub use crate::presence::Presence;
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::request::Requests;
     pub use crate::roll::{Links, Member, Roll};

@@ -5,9 +5,13 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::fork;
 use crate::primitive::{Condvar, Mutex};
+
+/// In a forked child, how often a thread that waits looks whether it is alone.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// The token of one OS thread.
 #[derive(Debug)]
@@ -60,7 +64,28 @@ impl OsParker {
         }
     }
 
+    /// As [`rest`](Self::rest), for a wait that may be unwound.
+    ///
+    /// # Panics
+    ///
+    /// In a forked child in which there is nobody else.
     pub(crate) fn park(&self) {
+        if fork::in_child() {
+            return self.park_in_child();
+        }
+        self.rest();
+    }
+
+    #[cold]
+    fn park_in_child(&self) {
+        let woken = self.park_until(Instant::now() + LOOK_AROUND);
+        // The token last: whoever has made it available and ended is not counted any more.
+        if !woken && fork::is_alone() && !std::mem::take(&mut *self.token.lock()) {
+            fork::panic_alone();
+        }
+    }
+
+    pub(crate) fn rest(&self) {
         let mut token = self.token.lock();
         while !*token {
             self.changed.wait(&mut token);
@@ -68,14 +93,15 @@ impl OsParker {
         *token = false;
     }
 
-    pub(crate) fn park_until(&self, deadline: Instant) {
+    /// Whether there was a token.
+    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
         let mut token = self.token.lock();
         while !*token {
             if self.changed.wait_until(&mut token, deadline).timed_out() {
                 break;
             }
         }
-        *token = false;
+        std::mem::take(&mut *token)
     }
 
     pub(crate) fn unpark(&self) {

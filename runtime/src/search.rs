@@ -13,7 +13,7 @@ use crate::task::Task;
 use crate::timer::NEVER;
 use crate::wait::WakeBatch;
 use crate::worker::{Core, Runnable};
-use crate::{clock, driver, monitor};
+use crate::{clock, driver, fork, monitor};
 
 /// Rounds over all peers before a searcher gives up.
 const SEARCH_ROUNDS: usize = 4;
@@ -53,6 +53,9 @@ pub(crate) fn run(core: &Core) {
         if core.out_of_stacks.replace(false) {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+    if core.shared().is_forked() {
+        fork::abort_child();
     }
     core.set_stopping();
     stop_searching(core, &mut searching);

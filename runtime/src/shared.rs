@@ -16,15 +16,18 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::check_tls::CheckTls;
+use crate::fork;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
+use crate::keeping::Keeping;
+use crate::presence::Presence;
 use crate::queue::{Inbox, LocalQueue};
 use crate::roll::Roll;
 use crate::settling::Settling;
 use crate::task::{ANYWHERE, Attributes, Task, TaskRef};
 use crate::timer::{NEVER, Timers};
 use crate::wait::{self, Unparker};
-use crate::worker::{self, Runnable, Visible};
+use crate::worker::{self, Core, Runnable, Visible};
 
 /// What all threads know of one worker.
 pub(crate) struct Remote {
@@ -78,8 +81,7 @@ fn count(counter: &AtomicU64) {
 
 /// What the workers of one runtime share.
 ///
-/// Freed when the runtime is dropped and no thread's cell is left (cells are counted when they are
-/// made and when they are freed), else leaked: somebody may still hold a handle.
+/// Freed by the last of the runtime, its handles, and the cells of its threads (see [`Keeping`]).
 pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) injector: Injector<Runnable>,
@@ -103,19 +105,23 @@ pub(crate) struct Shared {
     pub(crate) stack_size: usize,
     /// The process that has the workers; a fork of it has none.
     pid: u32,
+    /// As `pid`, without a system call; a fork that skips glibc goes unnoticed here.
+    generation: fork::Generation,
     stopping: AtomicBool,
     /// All workers have left: what has not ended by now never will.
     stopped: AtomicBool,
-    /// The workers that have not left, and one for the `Runtime`. Whoever leaves last settles.
-    present: AtomicUsize,
+    /// The workers that have not left, the `Runtime`, and who spawns through a handle. Whoever leaves
+    /// last settles.
+    present: Presence,
+    /// Who frees this.
+    pub(crate) keeping: Keeping,
     /// Whether the `Runtime` frees this or the last one out.
     settling: Settling<Unparker>,
     pub(crate) roll: Roll<Task>,
     /// Threads that were dropped at the end because they never ran.
     unstarted: AtomicU64,
-    /// Cells made and freed by threads that are not workers of this runtime.
+    /// Cells made by threads that are not workers of this runtime.
     pub(crate) foreign_spawned: AtomicU64,
-    foreign_freed: AtomicU64,
     /// Joiners that are not threads of this runtime, by the id of the thread they join: to be woken
     /// when it has stopped.
     foreign_joiners: Mutex<HashMap<u64, Unparker>>,
@@ -148,34 +154,42 @@ impl Shared {
             check_tls,
             stack_size,
             pid: process::id(),
+            generation: fork::Generation::current(),
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            present: AtomicUsize::new(1),
+            present: Presence::new(),
+            keeping: Keeping::new(),
             settling: Settling::default(),
             roll,
             unstarted: AtomicU64::new(0),
             foreign_spawned: AtomicU64::new(0),
-            foreign_freed: AtomicU64::new(0),
             foreign_joiners: Mutex::new(HashMap::new()),
         }
     }
 
     /// An error in a fork of the process that has the workers.
     pub(crate) fn check_process(&self) -> io::Result<()> {
-        if process::id() == self.pid {
+        if process::id() == self.pid && !self.is_forked() {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this process was forked from one that runs bine, whose workers are not in the child: \
-             start the runtime after the fork, or exec",
-        ))
+        Err(io::Error::new(io::ErrorKind::Unsupported, fork::WITHOUT_WORKERS))
+    }
+
+    /// As [`check_process`](Self::check_process), for forks by way of glibc.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation != fork::Generation::current()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         // Relaxed: a worker about to sleep has a fence before this load (`Idle::fall_asleep`),
         // which pairs with the one in `stop`.
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// In a forked child: its one worker is to run nothing more.
+    pub(crate) fn stop_in_child(&self) {
+        // Relaxed: the child has one thread.
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Wakes a worker, if one sleeps and none searches, after stealable work was queued.
@@ -319,7 +333,7 @@ impl Shared {
         count(&self.remotes[worker].counters.slept);
     }
 
-    /// The last access to `shared` on behalf of a cell.
+    /// The last access to `shared` on behalf of a cell, which may free it.
     ///
     /// # Safety
     ///
@@ -331,18 +345,33 @@ impl Shared {
             Some(core) if core.shared == shared => {
                 count(&this.remotes[core.index].counters.freed);
             }
-            // Release pairs with the Acquire in `cells`: this access is over before the runtime
-            // frees its shared state.
-            _ => drop(this.foreign_freed.fetch_add(1, Ordering::Release)),
+            // SAFETY: the cell kept the shared state, and nothing else does.
+            _ if this.keeping.let_go() => unsafe { Self::free(shared) },
+            _ => {}
         }
     }
 
-    /// How many cells are left. Exact once the workers have ended.
-    fn cells(&self) -> u64 {
-        // Acquire pairs with the Release in `cell_freed`.
-        let freed = self.foreign_freed.load(Ordering::Acquire) + self.sum(|c| &c.freed);
-        let made = self.foreign_spawned.load(Ordering::Relaxed) + self.sum(|c| &c.spawned);
-        made.saturating_sub(freed)
+    /// A handle is dropped.
+    ///
+    /// # Safety
+    ///
+    /// It was counted when it was made, and is counted here once.
+    pub(crate) unsafe fn handle_dropped(shared: NonNull<Self>) {
+        // SAFETY: kept by the handle until here; after that, as the count says.
+        unsafe {
+            if shared.as_ref().keeping.let_go() {
+                Self::free(shared);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// [`Keeping`] has told the caller to.
+    #[cold]
+    unsafe fn free(shared: NonNull<Self>) {
+        // SAFETY: made by `Box::leak`, and nothing is left that could reach it.
+        drop(unsafe { Box::from_raw(shared.as_ptr()) });
     }
 
     /// How many threads have been spawned so far, and how many of them have not ended, to the last waker
@@ -398,8 +427,12 @@ pub(crate) struct Stopped {
 impl Shared {
     /// A worker is about to be started.
     pub(crate) fn enter(&self) {
-        // Relaxed: ordered by the start of the worker's OS thread.
-        self.present.fetch_add(1, Ordering::Relaxed);
+        self.present.enter();
+    }
+
+    /// Spawning from outside through a handle is an error from now on. By the owner.
+    pub(crate) fn close(&self) {
+        self.present.close();
     }
 
     /// Tells the workers to leave.
@@ -457,15 +490,16 @@ impl Shared {
     ///
     /// # Safety
     ///
-    /// Once for each `enter` and once for the owner. The caller does not use the pointer afterwards,
-    /// unless it is the owner and waits for `settled`.
+    /// Once for each `enter`, and once for the owner, which has closed before. The caller does not use
+    /// the pointer afterwards, unless it is the owner and waits for `settled`.
     pub(crate) unsafe fn leave(this: NonNull<Self>) {
         // SAFETY: freed by the one who settles, or by an owner that waits for that.
         let shared = unsafe { this.as_ref() };
-        // Release: what this one did comes before the settling. Acquire: for the one who settles.
-        if shared.present.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if !shared.present.leave() {
             return;
         }
+        // One who spawned through a handle may be a green thread of another runtime.
+        let _shield = Shield::raise();
         // Before the closures are dropped: their destructors may join threads of this runtime.
         // Release pairs with the Acquire in `has_stopped`.
         shared.stopped.store(true, Ordering::Release);
@@ -514,16 +548,21 @@ impl Shared {
 
     /// # Safety
     ///
-    /// The workers have left, and nobody uses the pointer but on behalf of a cell.
+    /// Once, when the workers have left, and nobody uses the pointer but on behalf of a cell or a
+    /// handle.
     unsafe fn free_if_unused(this: NonNull<Self>) {
-        // SAFETY: the caller's promise. Made by `Box::leak`; no cell is left that could reach it.
+        // SAFETY: the caller's promise.
         unsafe {
-            if this.as_ref().cells() == 0 {
-                drop(Box::from_raw(this.as_ptr()));
-            } else {
-                // Leaked, with all that it owns: not to be reported.
-                #[cfg(bine_sanitize = "address")]
+            let shared = this.as_ref();
+            let made = shared.foreign_spawned.load(Ordering::Relaxed) + shared.sum(|c| &c.spawned);
+            let cells = made - shared.sum(|c| &c.freed);
+            // Some may be there for ever, those of abandoned threads: not to be reported then.
+            #[cfg(bine_sanitize = "address")]
+            if cells > 0 {
                 __lsan_ignore_object(this.as_ptr().cast());
+            }
+            if shared.keeping.settle(cells) {
+                Self::free(this);
             }
         }
     }
@@ -542,13 +581,61 @@ pub(crate) struct SpawnOptions {
     pub(crate) pinned: bool,
 }
 
-/// Spawns on the runtime of `shared`.
+impl SpawnOptions {
+    #[inline]
+    fn attributes(
+        self,
+        shared: NonNull<Shared>,
+        permit: Permit,
+        id: u64,
+        spawned_at: &'static Location<'static>,
+    ) -> Attributes {
+        let name = self.name.map(String::into_boxed_str);
+        Attributes { shared, permit, id, name, pinned: self.pinned, spawned_at }
+    }
+}
+
+/// Where to spawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub(crate) shared: NonNull<Shared>,
+    /// Nothing keeps the runtime from being shut down meanwhile.
+    pub(crate) may_close: bool,
+}
+
+/// Somebody who is present, from outside, while a thread is spawned.
+struct Visit(NonNull<Shared>);
+
+impl Visit {
+    /// # Safety
+    ///
+    /// `shared` is kept for the length of the visit.
+    unsafe fn begin(shared: NonNull<Shared>) -> io::Result<Self> {
+        // SAFETY: the caller's promise.
+        if unsafe { shared.as_ref() }.present.try_enter() {
+            return Ok(Self(shared));
+        }
+        Err(io::Error::new(
+            io::ErrorKind::NotConnected,
+            "a green thread was to be spawned through a handle of a runtime that was shut down",
+        ))
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // SAFETY: entered when this was made. A handle still keeps the pointer, but we do not use it.
+        unsafe { Shared::leave(self.0) };
+    }
+}
+
+/// Spawns on the runtime of `place`.
 ///
 /// # Safety
 ///
-/// As [`Task::create`]; `shared` is alive for the length of the call.
+/// As [`Task::create`]; the shared state is kept for the length of the call.
 pub(crate) unsafe fn spawn_on<F, T>(
-    shared: NonNull<Shared>,
+    place: Place,
     options: SpawnOptions,
     spawned_at: &'static Location<'static>,
     closure: F,
@@ -557,34 +644,57 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
+    let shared = place.shared;
+    if let Some(core) = worker::core().filter(|core| core.shared == shared) {
+        // SAFETY: the caller's promise.
+        return unsafe { spawn_inside(core, options, spawned_at, closure) };
+    }
     // SAFETY: the caller's promise.
     let this = unsafe { shared.as_ref() };
-    let stack_size = options.stack_size.unwrap_or(this.stack_size);
-    let core = worker::core().filter(|core| core.shared == shared);
-    let (permit, id) = match core {
-        // SAFETY: the worker's OS thread alone touches its cache, and this is it.
-        Some(core) => unsafe { ((*core.stacks.get()).reserve(stack_size)?, core.next_id()) },
-        None => {
-            this.check_process()?;
-            (Permit::reserve(stack_size)?, crate::thread::allocate_ids(1))
-        }
+    this.check_process()?;
+    let _visit = match place.may_close {
+        // SAFETY: as above.
+        true => Some(unsafe { Visit::begin(shared)? }),
+        false => None,
     };
-    let name = options.name.map(String::into_boxed_str);
-    let pinned = options.pinned;
-    let attributes = Attributes { shared, permit, id, name, pinned, spawned_at };
+    let permit = Permit::reserve(options.stack_size.unwrap_or(this.stack_size))?;
+    let id = crate::thread::allocate_ids(1);
+    let attributes = options.attributes(shared, permit, id, spawned_at);
+    // SAFETY: as above.
+    let task = unsafe { Task::create(attributes, closure)? };
+    // Relaxed: ordered by the queue, and for the settling by the visit.
+    this.foreign_spawned.fetch_add(1, Ordering::Relaxed);
+    this.injector.push(Runnable(task.as_ptr()));
+    this.wake_for_work();
+    Ok(task)
+}
+
+/// As [`spawn_on`], by a worker of the runtime.
+///
+/// # Safety
+///
+/// As [`Task::create`].
+#[inline]
+unsafe fn spawn_inside<F, T>(
+    core: &Core,
+    options: SpawnOptions,
+    spawned_at: &'static Location<'static>,
+    closure: F,
+) -> io::Result<TaskRef>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let shared = core.shared();
+    let stack_size = options.stack_size.unwrap_or(shared.stack_size);
+    // First of all: a worker in a forked child gets none.
+    let id = core.next_id()?;
+    // SAFETY: the worker's OS thread alone touches its cache, and this is it.
+    let permit = unsafe { (*core.stacks.get()).reserve(stack_size)? };
+    let attributes = options.attributes(core.shared, permit, id, spawned_at);
     // SAFETY: the caller's promise.
     let task = unsafe { Task::create(attributes, closure)? };
-    match core {
-        Some(core) => {
-            count(&this.remotes[core.index].counters.spawned);
-            core.push_fresh(task.as_ptr());
-        }
-        None => {
-            // Relaxed: ordered by the queue.
-            this.foreign_spawned.fetch_add(1, Ordering::Relaxed);
-            this.injector.push(Runnable(task.as_ptr()));
-            this.wake_for_work();
-        }
-    }
+    count(&shared.remotes[core.index].counters.spawned);
+    core.push_fresh(task.as_ptr());
     Ok(task)
 }

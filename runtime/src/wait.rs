@@ -152,8 +152,8 @@ mod on_threads {
     ///
     /// # Panics
     ///
-    /// Unwinds if the thread is green and was cancelled. An operation takes back what it published,
-    /// in the destructor of a guard of its own.
+    /// Unwinds if the thread is green and was cancelled, and where it would wait for ever in a forked
+    /// child. An operation takes back what it published, in the destructor of a guard of its own.
     #[inline]
     pub fn park() {
         match worker::green() {
@@ -182,7 +182,7 @@ mod on_threads {
                     core.park(task);
                 }
             }
-            None => OsParker::current().park(),
+            None => OsParker::current().rest(),
         }
     }
 
@@ -201,7 +201,8 @@ mod on_threads {
     /// As [`rest`], until `deadline` at most.
     pub fn rest_until(deadline: Instant) {
         let Some((core, task)) = worker::green() else {
-            return OsParker::current().park_until(deadline);
+            OsParker::current().park_until(deadline);
+            return;
         };
         // SAFETY: the thread that runs is alive.
         let this = unsafe { task.as_ref() };

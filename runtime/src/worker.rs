@@ -38,6 +38,7 @@ mod life;
 mod queues;
 
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -249,16 +250,33 @@ impl Core {
         self.stopping.set(true);
     }
 
-    /// An id that no other thread of the process has or had.
-    pub(crate) fn next_id(&self) -> u64 {
+    /// An id that no other thread of the process has or had. An error in a forked child.
+    #[inline]
+    pub(crate) fn next_id(&self) -> io::Result<u64> {
         let (next, end) = self.ids.get();
         if next < end {
             self.ids.set((next + 1, end));
-            return next;
+            return Ok(next);
         }
+        self.next_ids()
+    }
+
+    #[cold]
+    fn next_ids(&self) -> io::Result<u64> {
+        self.shared().check_process()?;
         let start = crate::thread::allocate_ids(ID_BLOCK);
         self.ids.set((start + 1, start + ID_BLOCK));
-        start
+        Ok(start)
+    }
+
+    /// In a child that this OS thread has just forked: nothing but the green thread that called runs
+    /// here any more, and the next id is to be asked for. Async-signal-safe.
+    pub(crate) fn forked(&self) {
+        self.ids.set((0, 0));
+        self.stopping.set(true);
+        // So that the next pick looks at no timers, whose lock may have been held.
+        self.visible().tick.store(0, Ordering::Relaxed);
+        self.shared().stop_in_child();
     }
 
     // ---- leaving a green thread ----
@@ -328,8 +346,9 @@ impl Core {
         match self.budget.get() {
             0 => {
                 // SAFETY: the thread that runs is alive.
-                unsafe { task.as_ref() }.interrupts.look();
-                self.yield_now(task);
+                if unsafe { task.as_ref() }.interrupts.look_to_yield() {
+                    self.yield_now(task);
+                }
             }
             left => self.budget.set(left - 1),
         }

@@ -71,7 +71,19 @@ impl Headroom {
     ///
     /// There is none to be had.
     pub fn hold() -> io::Result<Self> {
-        Mapping::new(ROOM + saved_registers() + ROOM_FOR_OTHERS).map(|memory| Self(Some(memory)))
+        Self::hold_with(0)
+    }
+
+    /// As [`hold`](Self::hold), and `stack` bytes for the thread's own stack with its guard page. To
+    /// be dropped before the thread is made: one that starts at once needs its room while whoever
+    /// made it has not yet gone on.
+    ///
+    /// # Errors
+    ///
+    /// There is not so much to be had.
+    pub fn hold_with(stack: usize) -> io::Result<Self> {
+        let room = ROOM + saved_registers() + ROOM_FOR_OTHERS + stack;
+        Mapping::new(room).map(|memory| Self(Some(memory)))
     }
 }
 

@@ -27,7 +27,7 @@ mod on_threads {
 
     use super::done::Done;
     use super::pool::{Header, Pool};
-    use crate::wait;
+    use crate::{wait, worker};
 
     /// Runs `f` on an OS thread of its own while the calling green thread waits, so that a call which
     /// blocks (files, name resolution, foreign code) keeps no worker. On an OS thread `f` runs in
@@ -72,10 +72,9 @@ mod on_threads {
         F: FnOnce() -> T + Send,
         T: Send,
     {
-        if !wait::is_green() {
-            return f();
-        }
-        match Pool::get() {
+        // A green thread that has forked cannot wait, even if the child has a pool of its own.
+        let waits = worker::green().is_some_and(|(core, _)| !core.shared().is_forked());
+        match waits.then(Pool::get).flatten() {
             Some(pool) => run_on(pool, f),
             None => f(),
         }

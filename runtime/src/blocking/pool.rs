@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 use super::crew::{Crew, Means};
 use super::settings::BlockingPool;
+use crate::fork;
+use crate::runtime::release_thread;
 
 /// What a job starts with: the function that runs it, given the address of this.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub(super) struct Pool {
     keep_alive: Duration,
     /// The process that has the threads; a fork of it has none.
     pid: Option<NonZeroU32>,
+    generation: fork::Generation,
 }
 
 /// The pool of the process, or null. A pointer, and no lock: a fork may come while it is being made,
@@ -104,6 +107,7 @@ impl Pool {
             started: AtomicUsize::new(0),
             keep_alive,
             pid: NonZeroU32::new(process::id()),
+            generation: fork::Generation::current(),
         }
     }
 
@@ -122,6 +126,7 @@ impl Pool {
         let tell = Arc::clone(&running);
         let body = move || {
             overflow::protect_thread();
+            release_thread();
             let told = tell.set(());
             debug_assert!(told.is_ok(), "a thread starts once");
             drop(tell);
@@ -163,6 +168,10 @@ impl Means for &'static Pool {
     fn run(&self, Job(job): Job) {
         // SAFETY: whoever submitted the job keeps it, and we have taken it out of the queue.
         unsafe { (job.as_ref().0)(job) };
+        // The job has forked: what is queued is the parent's to run.
+        if self.generation != fork::Generation::current() {
+            fork::abort_child();
+        }
     }
 
     fn start(&self, slot: usize) -> bool {

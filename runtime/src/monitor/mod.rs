@@ -46,6 +46,7 @@ mod process {
     use super::hold::Told;
     use super::watch::{Settings, Watch};
     use crate::clock;
+    use crate::runtime::release_thread;
     use crate::shared::Shared;
 
     /// The time between two looks.
@@ -115,7 +116,11 @@ mod process {
             let mut watches = monitor.watches.lock();
             if monitor.thread.get().is_none() {
                 let builder = thread::Builder::new().name("bine-monitor".to_owned());
-                let started = builder.spawn(|| monitor.run()).map_err(|error| {
+                let body = || {
+                    release_thread();
+                    monitor.run()
+                };
+                let started = builder.spawn(body).map_err(|error| {
                     let text = format!("cannot start the OS thread of the monitor: {error}");
                     io::Error::new(error.kind(), text)
                 })?;

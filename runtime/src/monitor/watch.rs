@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::hold::{Hold, OnHold, Told};
 use super::inspect::{self, Identity};
 use super::process::Seen;
-use crate::runtime::start_worker;
+use crate::runtime::{Setup, start_spare};
 use crate::shared::{Remote, Shared};
 use crate::task::Task;
 use crate::worker::Runnable;
@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     /// From when on a hold is counted.
     pub(crate) threshold: Duration,
     pub(crate) on_hold: Option<OnHold>,
+    /// For the OS threads of spares.
+    pub(crate) spare: Setup,
 }
 
 /// What was seen of one worker.
@@ -161,7 +163,7 @@ impl Watch {
         }
         shared.idle.set_duty(members, true);
         shared.set_members(members + 1);
-        match start_worker(self.shared, members) {
+        match start_spare(self.shared, members, self.settings.spare.clone()) {
             Ok(thread) => {
                 self.spares_on_duty += 1;
                 shared.spare_threads.lock().push(thread);

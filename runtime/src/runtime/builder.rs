@@ -1,28 +1,19 @@
-//! Building a runtime: its settings, and the start of its workers.
+//! Building a runtime: its settings.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fmt, io, thread};
+use std::{env, fmt, io, panic};
 
-use bine_arch::overflow;
-use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit, StackCache};
-use crossbeam_deque::Worker as Deque;
-use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use bine_arch::stack::{DEFAULT_STACK_SIZE, Permit};
 
-use super::Runtime;
-use crate::blocking;
+use super::callbacks::Callbacks;
+use super::start::{Setup, remote, start_worker};
+use super::{Runtime, affinity};
 use crate::check_tls::CheckTls;
-use crate::clock;
 use crate::monitor::{self, Hold, OnHold, Settings};
-use crate::panic_report;
-use crate::queue::Inbox;
-use crate::search;
-use crate::shared::{Counters, Remote, Shared};
-use crate::timer::Timers;
-use crate::worker::Core;
+use crate::shared::Shared;
+use crate::{blocking, fork, panic_report};
 
 /// More workers than this is taken for a mistake.
 const MAX_WORKERS: usize = 1024;
@@ -49,6 +40,8 @@ pub struct Builder {
     stack_size: Option<usize>,
     migrating: bool,
     shutdown_timeout: Option<Duration>,
+    callbacks: Callbacks,
+    pins_workers: bool,
     spare_workers: Option<usize>,
     hold_threshold: Option<Duration>,
     on_hold: Option<Callback>,
@@ -57,6 +50,10 @@ pub struct Builder {
 /// `OnHold` with the `Debug` that a builder needs.
 #[derive(Clone)]
 struct Callback(OnHold);
+
+// A panic in it is caught where it is called.
+impl panic::RefUnwindSafe for Callback {}
+impl panic::UnwindSafe for Callback {}
 
 impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,6 +64,11 @@ impl fmt::Debug for Callback {
 impl Builder {
     /// The defaults: `BINE_WORKERS` workers or as many as there are cores, stacks of 256 KiB,
     /// green threads pinned to the worker that first runs them.
+    ///
+    /// The cores that count are those that the calling thread may run on (`sched_getaffinity`), but no
+    /// more than the CPU quota of the process's control group comes to, rounded up (`cpu.max`, or
+    /// `cpu.cfs_quota_us` and `cpu.cfs_period_us` with cgroup v1, of the group that
+    /// `/proc/self/cgroup` names). The quota is read once in a process.
     pub fn new() -> Self {
         Self::default()
     }
@@ -138,6 +140,75 @@ impl Builder {
         self
     }
 
+    /// Has `f` called on the OS thread of each worker, with the worker's number, before it runs any
+    /// green thread. [`build`](Self::build) returns after all these calls. There is one such
+    /// function; a later call replaces it.
+    ///
+    /// It runs on no green thread, and the runtime is not there for it yet. If it panics, no runtime
+    /// is built: the error says so. Workers that have started by then stop, as usual.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let running = Arc::new(AtomicUsize::new(0));
+    /// let (starts, stops) = (Arc::clone(&running), Arc::clone(&running));
+    /// let runtime = bine_runtime::Builder::new()
+    ///     .workers(2)
+    ///     .on_worker_start(move |_worker| {
+    ///         starts.fetch_add(1, Ordering::Relaxed);
+    ///     })
+    ///     .on_worker_stop(move |_worker| {
+    ///         stops.fetch_sub(1, Ordering::Relaxed);
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(running.load(Ordering::Relaxed), 2);
+    /// drop(runtime);
+    /// assert_eq!(running.load(Ordering::Relaxed), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_worker_start(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.callbacks.start = Some(Arc::new(f));
+        self
+    }
+
+    /// Has `f` called on the OS thread of each worker, with the worker's number, when it will run no
+    /// green thread any more. Shutting down waits for these calls, within its time. There is one such
+    /// function; a later call replaces it.
+    ///
+    /// A panic is reported by the panic hook and otherwise ignored. `f` must not wait for green
+    /// threads of this runtime: those that have not ended are abandoned only after all these calls.
+    /// It is not called for a worker whose start has failed, nor for the default runtime, which never
+    /// stops.
+    pub fn on_worker_stop(mut self, f: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.callbacks.stop = Some(Arc::new(f));
+        self
+    }
+
+    /// Pins the OS thread of each worker to one core, if `pin`: the first one to the first of the
+    /// cores that the thread which calls [`build`](Self::build) may run on (`sched_getaffinity`), and
+    /// so on, from the first again if there are more workers than cores. Off unless asked for.
+    ///
+    /// It pays where the machine does nothing else; where other programs run, or two runtimes, a
+    /// worker may have to wait for its core while others are free. OS threads that a green thread
+    /// starts inherit its worker's core, as is the system's way; the threads of
+    /// [`blocking`](crate::blocking()) do not.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = bine_runtime::Builder::new().pin_workers(true).build()?;
+    /// // On a worker that is pinned there is one core to be had.
+    /// assert_eq!(runtime.run(|| std::thread::available_parallelism().unwrap().get()), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pin_workers(mut self, pin: bool) -> Self {
+        self.pins_workers = pin;
+        self
+    }
+
     /// Lets green threads that have run move to other workers, so that every runnable one can be
     /// stolen.
     ///
@@ -173,8 +244,9 @@ impl Builder {
     /// `InvalidInput` if there are too many workers or none, if the stack size is beyond what the
     /// address space holds, if `BINE_WORKERS` or `BINE_BLOCKING_THREADS` is not a number or out of
     /// bounds, if `BINE_LOG_HOLDS` is neither `0` nor `1`, or if a runtime is to migrate and
-    /// `BINE_CHECK_TLS` is neither `0`, `1` nor `abort`; otherwise what the system said when it refused
-    /// a thread or the memory.
+    /// `BINE_CHECK_TLS` is neither `0`, `1` nor `abort`; `Other` if
+    /// [`on_worker_start`](Self::on_worker_start) panicked; otherwise what the system said when it
+    /// refused a thread, the memory, or a core to pin a worker to.
     pub fn build(self) -> io::Result<Runtime> {
         let workers = self.worker_count()?;
         blocking::check()?;
@@ -182,6 +254,8 @@ impl Builder {
         let check_tls = CheckTls::from_environment(self.migrating)?;
         // Says now, and not at the first spawn, that no stack of this size can be had.
         drop(Permit::reserve(stack_size)?);
+        let cores = if self.pins_workers { affinity::cores()? } else { Vec::new() };
+        fork::watch()?;
         panic_report::install();
         let on_hold = match self.on_hold {
             Some(Callback(on_hold)) => Some(on_hold),
@@ -196,11 +270,15 @@ impl Builder {
         let shutdown_timeout = self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
         let threads = Vec::with_capacity(workers);
         let mut runtime = Runtime { shared, threads, shutdown_timeout };
+        let callbacks = self.callbacks;
         for index in 0..workers {
-            runtime.threads.push(start_worker(shared, index)?);
+            let core = cores.get(index % cores.len().max(1)).copied();
+            let setup = Setup { core, callbacks: callbacks.clone() };
+            runtime.threads.push(start_worker(shared, index, setup)?);
         }
+        let spare = Setup { core: None, callbacks };
         // SAFETY: it is forgotten before the shared state goes.
-        unsafe { monitor::watch(shared, Settings { threshold, on_hold })? };
+        unsafe { monitor::watch(shared, Settings { threshold, on_hold, spare })? };
         Ok(runtime)
     }
 
@@ -219,98 +297,6 @@ impl Builder {
                 io::ErrorKind::InvalidInput,
                 format!("the number of workers must be from 1 to {MAX_WORKERS}, not {source}"),
             )),
-        }
-    }
-}
-
-fn remote() -> CachePadded<Remote> {
-    let (fresh, ready) = (Deque::new_lifo(), Deque::new_fifo());
-    CachePadded::new(Remote {
-        fresh: fresh.stealer(),
-        ready: ready.stealer(),
-        inbox: Inbox::new(),
-        timers: Timers::new(clock::now()),
-        thread: OnceLock::new(),
-        residents: AtomicUsize::new(0),
-        woken_by_peer: AtomicBool::new(false),
-        haunted: AtomicBool::new(false),
-        held: AtomicBool::new(false),
-        reserve: Mutex::new(Some((fresh, ready))),
-        counters: Counters::default(),
-        visible: CachePadded::default(),
-    })
-}
-
-/// A pointer to the shared state, for a worker's OS thread.
-struct SharedForWorker(NonNull<Shared>);
-
-// SAFETY: `Shared` is made for sharing, and is kept until the worker has left.
-unsafe impl Send for SharedForWorker {}
-
-/// Starts the OS thread of a worker, or of a spare. The owner has not left.
-pub(crate) fn start_worker(
-    shared: NonNull<Shared>,
-    index: usize,
-) -> io::Result<thread::JoinHandle<()>> {
-    let for_worker = SharedForWorker(shared);
-    let body = move || {
-        let SharedForWorker(shared) = { for_worker };
-        // SAFETY: this worker was counted before its OS thread was started, and leaves once.
-        unsafe { work(shared, index) };
-    };
-    // SAFETY: the owner has not left.
-    let this = unsafe { shared.as_ref() };
-    this.enter();
-    let headroom = overflow::Headroom::hold();
-    let name = match index.checked_sub(this.workers) {
-        None => format!("bine-worker-{index}"),
-        Some(spare) => format!("bine-spare-{spare}"),
-    };
-    let builder = thread::Builder::new().name(name);
-    match headroom.and_then(|_until_it_is_made| builder.spawn(body)) {
-        Ok(thread) => {
-            // One after the other: the headroom of the next must not be what this one needs.
-            this.remotes[index].thread.wait();
-            Ok(thread)
-        }
-        Err(error) => {
-            // SAFETY: counted above, for a worker that there will not be. Not the last: the owner is
-            // still there.
-            unsafe { Shared::leave(shared) };
-            let text = format!("cannot start the OS thread of worker {index}: {error}");
-            Err(io::Error::new(error.kind(), text))
-        }
-    }
-}
-
-/// The life of a worker's OS thread.
-///
-/// # Safety
-///
-/// The worker was counted by [`Shared::enter`].
-unsafe fn work(shared: NonNull<Shared>, index: usize) {
-    // SAFETY: the shared state is kept until we leave.
-    let this = unsafe { shared.as_ref() };
-    overflow::protect_thread();
-    // `build` has reserved a stack of this size, so there is a class for it.
-    let stacks = StackCache::with_stack_size(this.stack_size).unwrap_or_default();
-    let deques = this.remotes[index].reserve.lock().take();
-    let (fresh, ready) = deques.expect("one OS thread for each worker");
-    let core = Core::new(shared, index, fresh, ready, stacks);
-    let known = this.remotes[index].thread.set(thread::current());
-    debug_assert!(known.is_ok(), "one OS thread for each worker");
-    search::run(&core);
-    let haunted = core.residents() > 0;
-    // Relaxed: read by the owner after all have left.
-    this.remotes[index].haunted.store(haunted, Ordering::Relaxed);
-    drop(core);
-    // SAFETY: the caller's promise.
-    unsafe { Shared::leave(shared) };
-    // Green threads were abandoned that may hold references into this OS thread's thread-locals,
-    // and may have lent them to others. So the thread-locals must stay.
-    if haunted {
-        loop {
-            thread::park();
         }
     }
 }

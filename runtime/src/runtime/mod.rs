@@ -1,6 +1,10 @@
 //! The runtime: building one, running on it, dropping it.
 
+mod affinity;
 mod builder;
+mod callbacks;
+mod handle;
+mod start;
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
@@ -12,8 +16,10 @@ use std::{fmt, io, panic, thread};
 
 use parking_lot::Mutex;
 
+pub(crate) use self::affinity::release_thread;
 pub use self::builder::Builder;
-pub(crate) use self::builder::start_worker;
+pub use self::handle::{AsRuntime, Handle};
+pub(crate) use self::start::{Setup, start_spare};
 use crate::shared::Shared;
 use crate::thread::JoinHandle;
 use crate::{interrupt, monitor, wait, worker};
@@ -99,23 +105,7 @@ impl Runtime {
 
     /// What the runtime has done so far.
     pub fn metrics(&self) -> Metrics {
-        let shared = self.shared();
-        let foreign = shared.foreign_spawned.load(Ordering::Relaxed);
-        // `ended` first: a thread that ends between the two sums counts as alive.
-        let ended = shared.sum(|c| &c.ended);
-        let spawned = foreign + shared.sum(|c| &c.spawned);
-        let (spares, on_duty) = shared.spares();
-        Metrics {
-            workers: shared.workers,
-            sleeping_workers: shared.idle.sleepers(),
-            spawned,
-            alive: spawned.saturating_sub(ended),
-            steals: shared.sum(|c| &c.stolen),
-            sleeps: shared.sum(|c| &c.slept),
-            holds: shared.holds.load(Ordering::Relaxed),
-            spare_workers: spares,
-            spares_on_duty: on_duty,
-        }
+        Metrics::of(self.shared())
     }
 
     pub(crate) fn shared_ptr(&self) -> NonNull<Shared> {
@@ -134,7 +124,8 @@ const LEAVING: Duration = Duration::from_millis(100);
 impl Runtime {
     /// Ends the runtime: cancels every green thread, as [`JoinHandle::cancel`], those too that are
     /// spawned meanwhile, waits for `timeout` at most until all have ended, and stops the workers.
-    /// What has not ended is abandoned; see [Dropping](Self#dropping).
+    /// What has not ended is abandoned; see [Dropping](Self#dropping). Spawning from outside through a
+    /// [`Handle`] is an error from the beginning.
     ///
     /// Workers have a tenth of a second more to leave: the whole takes no longer, even if a green
     /// thread holds a worker and never blocks. In a program with `panic = "abort"` nothing can be
@@ -162,6 +153,7 @@ impl Runtime {
     /// Once; the shared state is not used afterwards.
     fn shut_down(&mut self, timeout: Duration) -> Shutdown {
         let threads = std::mem::take(&mut self.threads);
+        self.shared().close();
         let unknown = Shutdown { ended: 0, abandoned: 0, unstarted: 0, settled: false };
         // The workers are not in a fork of their process, so nothing can be settled there.
         if self.shared().check_process().is_err() {
@@ -287,6 +279,27 @@ pub struct Metrics {
     pub spare_workers: usize,
     /// Those of them that run green threads as workers do, now.
     pub spares_on_duty: usize,
+}
+
+impl Metrics {
+    fn of(shared: &Shared) -> Self {
+        let foreign = shared.foreign_spawned.load(Ordering::Relaxed);
+        // `ended` first: a thread that ends between the two sums counts as alive.
+        let ended = shared.sum(|c| &c.ended);
+        let spawned = foreign + shared.sum(|c| &c.spawned);
+        let (spares, on_duty) = shared.spares();
+        Self {
+            workers: shared.workers,
+            sleeping_workers: shared.idle.sleepers(),
+            spawned,
+            alive: spawned.saturating_sub(ended),
+            steals: shared.sum(|c| &c.stolen),
+            sleeps: shared.sum(|c| &c.slept),
+            holds: shared.holds.load(Ordering::Relaxed),
+            spare_workers: spares,
+            spares_on_duty: on_duty,
+        }
+    }
 }
 
 /// The runtime that serves threads which belong to none. Started at first use, never stopped.

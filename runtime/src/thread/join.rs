@@ -72,7 +72,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Panics
     ///
-    /// If a thread joins itself, as std. If the handle was awaited to the end.
+    /// If a thread joins itself, as std. If the handle was awaited to the end. In a process that was
+    /// forked from the one that has the thread, unless that had ended by then.
     pub fn join(mut self) -> Result<T> {
         self.forget_waker();
         self.wait()?;
@@ -138,6 +139,9 @@ impl<T> Future for JoinHandle<T> {
         let ended =
             task.completion.is_done() || !unsafe { task.completion.register(joiner.clone()) };
         if !ended {
+            if let Err(error) = shared_of(task).check_process() {
+                panic!("failed to await a green thread: {error}");
+            }
             // Whoever is woken need not be a thread of the runtime, which may stop first.
             let shared = shared_of(task);
             shared.add_foreign_joiner(task.id, joiner);
@@ -176,6 +180,9 @@ fn wait_for_end(task: &TaskRef) -> bool {
             wait::park();
         }
         return true;
+    }
+    if let Err(error) = shared.check_process() {
+        panic!("failed to join a green thread: {error}");
     }
     shared.add_foreign_joiner(task.id, Unparker::current());
     let _entry = ForeignJoiner { shared, id: task.id };

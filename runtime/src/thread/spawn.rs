@@ -3,12 +3,11 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::ptr::NonNull;
 
 use super::handle::{Inner, Thread};
 use super::join::JoinHandle;
-use crate::runtime::{self, Runtime};
-use crate::shared::{Shared, SpawnOptions, spawn_on};
+use crate::runtime::{self, AsRuntime};
+use crate::shared::{Place, SpawnOptions, spawn_on};
 use crate::worker;
 
 /// Spawns a green thread on the caller's runtime; from other threads, on the default one.
@@ -147,29 +146,31 @@ impl Builder {
         };
         // SAFETY: the caller's promise. A worker's runtime lives while it runs, and the default one
         // for ever.
-        unsafe { self.spawn_in(shared, f) }
+        unsafe { self.spawn_in(Place { shared, may_close: false }, f) }
     }
 
-    /// Spawns the thread on `runtime`.
+    /// Spawns the thread on `runtime`, a [`Runtime`](crate::Runtime) or a [`Handle`](crate::Handle)
+    /// to one.
     ///
     /// # Errors and panics
     ///
-    /// As [`spawn`](Self::spawn).
+    /// As [`spawn`](Self::spawn). `NotConnected` if it is a handle, and the runtime is being shut down,
+    /// unless the caller is one of its green threads.
     #[track_caller]
-    pub fn spawn_on<F, T>(self, runtime: &Runtime, f: F) -> io::Result<JoinHandle<T>>
+    pub fn spawn_on<F, T>(self, runtime: &impl AsRuntime, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        // SAFETY: the closure is 'static, and the runtime is borrowed.
-        unsafe { self.spawn_in(runtime.shared_ptr(), f) }
+        // SAFETY: the closure is 'static. What is borrowed keeps the shared state.
+        unsafe { self.spawn_in(runtime.place(), f) }
     }
 
     /// # Safety
     ///
     /// As [`spawn_on`].
     #[track_caller]
-    unsafe fn spawn_in<F, T>(self, shared: NonNull<Shared>, f: F) -> io::Result<JoinHandle<T>>
+    unsafe fn spawn_in<F, T>(self, place: Place, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send,
         T: Send,
@@ -178,7 +179,7 @@ impl Builder {
             panic!("thread name may not contain interior null bytes");
         }
         // SAFETY: the caller's promise.
-        let task = unsafe { spawn_on(shared, self.0, Location::caller(), f)? };
+        let task = unsafe { spawn_on(place, self.0, Location::caller(), f)? };
         Ok(JoinHandle::new(Thread(Inner::Green(task))))
     }
 }

@@ -110,8 +110,9 @@ pub fn yield_now() {
     match worker::green() {
         Some((core, task)) => {
             // SAFETY: the thread that runs is alive.
-            unsafe { task.as_ref() }.interrupts.look();
-            core.yield_now(task);
+            if unsafe { task.as_ref() }.interrupts.look_to_yield() {
+                core.yield_now(task);
+            }
         }
         None => std::thread::yield_now(),
     }

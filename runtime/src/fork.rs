@@ -1,0 +1,126 @@
+//! Forked children.
+//!
+//! A child has the one thread that forked, and all the memory. So there are no workers, no poller and
+//! no pool threads, whatever the memory says, and whoever waits for something that they were to do
+//! waits for ever. What would hang is an error where there is one to return, else a panic:
+//!
+//! | in the child | what happens |
+//! |---|---|
+//! | spawning on a runtime of the parent's | an error |
+//! | joining a thread of such a runtime that has not ended | a panic |
+//! | the green thread that forked waits | a panic; where it cannot be unwound, the process aborts |
+//! | that thread ends, or a `blocking` closure that forked returns | the process aborts: nothing is left that could run there |
+//! | an OS thread waits without a limit, and is the only one | a panic |
+//! | it waits for a lock or a channel of bine's | as with std's: nobody can say who holds it |
+//! | `blocking` | runs in place |
+//! | dropping a runtime of the parent's | returns at once |
+//! | descriptors | see bine-io |
+//!
+//! An OS thread may build a runtime of its own in the child, and all works there. `exec` ends all this.
+//!
+//! # How
+//!
+//! The fork itself has a handler called in the child ([`watch`]), which counts one *generation* more;
+//! a runtime keeps the generation that it was built in. If the thread that forked is a worker's, the
+//! handler also sees to it that nothing but its green thread runs there again: the worker behaves
+//! as if its runtime was being shut down, has no thread ids left to give, and the green thread has
+//! something to attend to before it next waits (`interrupt.rs`). So all these look where they look
+//! anyhow, and those who never fork pay nothing.
+//!
+//! What goes unnoticed is a fork by a bare system call, except by what spawns. And a child may hang
+//! at a lock that another thread of the parent's held when it was forked, as with any other library.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::{fs, io, process};
+
+use crate::worker;
+
+/// The error of whoever wants the workers of the parent's to do something.
+pub(crate) const WITHOUT_WORKERS: &str = "this process was forked from one that runs bine, whose workers are not in the child: \
+     start the runtime after the fork, or exec";
+
+/// The panic of a green thread that has forked, and would wait.
+pub(crate) const GREEN_WAITS: &str = "this process was forked by a green thread, which would wait for ever: the workers and the other \
+     green threads are in the parent. Have the child exec or exit, or fork from an OS thread";
+
+const ALONE: &str = "this process was forked from one that runs bine, and its only thread would wait for ever for one \
+     that is in the parent: start what the child needs after the fork, or exec";
+
+/// How often this process was forked from one that watched.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+static WATCHING: AtomicBool = AtomicBool::new(false);
+
+/// Which process this is, among those that were forked from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation(u32);
+
+impl Generation {
+    pub(crate) fn current() -> Self {
+        // Relaxed: a child starts with one thread, and whatever it starts later has this before it.
+        Self(GENERATION.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether this process was forked from one that watched.
+pub(crate) fn in_child() -> bool {
+    Generation::current() != Generation(0)
+}
+
+unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
+    ) -> libc::c_int;
+}
+
+/// Runs in the child, before `fork` returns there; async-signal-safe.
+extern "C" fn mark_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    if let Some(core) = worker::core() {
+        core.forked();
+    }
+    if let Some((_, task)) = worker::green() {
+        // SAFETY: the thread that runs is alive.
+        unsafe { task.as_ref() }.interrupts.forked();
+    }
+}
+
+/// Has children that are forked from now on marked.
+pub(crate) fn watch() -> io::Result<()> {
+    // Relaxed: a second handler that is registered by chance counts twice, which does no harm.
+    if WATCHING.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    // SAFETY: `mark_child` is a function of this program and does nothing that is not allowed
+    // between a fork and an exec.
+    let error = unsafe { pthread_atfork(None, None, Some(mark_child)) };
+    if error != 0 {
+        let error = io::Error::from_raw_os_error(error);
+        let text = format!("cannot register a fork handler: {error}");
+        return Err(io::Error::new(error.kind(), text));
+    }
+    WATCHING.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether the calling OS thread is the only one. No where it cannot be told.
+pub(crate) fn is_alone() -> bool {
+    fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// For an OS thread in a child that [is alone](is_alone) and has not been woken.
+pub(crate) fn panic_alone() -> ! {
+    panic!("{ALONE}");
+}
+
+/// The child has come to where only its parent could go on.
+pub(crate) fn abort_child() -> ! {
+    let text = "fatal: this process was forked by a green thread or from within `blocking`, and has \
+                come to where only its parent can go on: what forked has ended, or waits where it \
+                cannot be unwound. Have the child exec or exit, or fork from an OS thread\n";
+    // Not by way of std, whose lock another thread of the parent's may have held.
+    // SAFETY: the text is valid for its length. There is nobody to tell of a failure.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    process::abort();
+}
