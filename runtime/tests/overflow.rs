@@ -88,7 +88,7 @@ fn the_main_thread_of_a_runtime() {
         runtime(2).run(|| recurse(0));
     }
     in_all_modes("the_main_thread_of_a_runtime", |output| {
-        assert_reported(output, "'<unnamed>'", LINE, 256);
+        assert_reported(output, "'the_main_thread_of_a_runtime'", LINE, 256);
     });
 }
 
@@ -168,7 +168,7 @@ fn a_runtime_with_stacks_of_another_size() {
     const LINE: u32 = line!() + 3;
     if child::is_child() {
         let runtime = Builder::new().workers(1).stack_size(1 << 20).build().unwrap();
-        runtime.run(|| recurse(0));
+        runtime.spawn(|| recurse(0)).join().unwrap();
     }
     let output = child::run("a_runtime_with_stacks_of_another_size", &[]);
     assert_reported(&output, "'<unnamed>'", LINE, 1024);

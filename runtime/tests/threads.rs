@@ -610,3 +610,16 @@ fn bad_settings_are_errors() {
     assert!(Builder::new().workers(100_000).build().is_err());
     assert!(Builder::new().workers(1).stack_size(usize::MAX).build().is_err());
 }
+
+#[test]
+fn what_is_run_has_the_name_of_its_caller() {
+    for runtime in runtimes() {
+        let name = || thread::current().name().map(str::to_owned);
+        let test = Some("what_is_run_has_the_name_of_its_caller".to_owned());
+        assert_eq!(runtime.run(name), test);
+        assert_eq!(runtime.handle().run(name), test);
+        assert_eq!(runtime.spawn(name).join().unwrap(), None);
+        let unnamed = std::thread::spawn(move || runtime.run(name));
+        assert_eq!(unnamed.join().unwrap(), None);
+    }
+}

@@ -120,7 +120,7 @@ impl Handle {
     }
 
     /// Runs `f` on a green thread of this runtime, waits for it, and returns its value. May be
-    /// called from any thread, also from a green one.
+    /// called from any thread, also from a green one. It has the calling thread's name.
     ///
     /// # Panics
     ///
@@ -132,10 +132,7 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.spawn(f).join() {
-            Ok(value) => value,
-            Err(payload) => panic::resume_unwind(payload),
-        }
+        super::run_on(self, f)
     }
 
     /// What the runtime has done so far.

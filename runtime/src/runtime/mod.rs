@@ -68,7 +68,8 @@ impl Runtime {
     }
 
     /// Runs `f` on a green thread of this runtime, waits for it, and returns its value. May be
-    /// called from any thread, also from a green one.
+    /// called from any thread, also from a green one. The thread that runs `f` has the name of the
+    /// calling one: "main", for example.
     ///
     /// # Panics
     ///
@@ -79,10 +80,7 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.spawn(f).join() {
-            Ok(value) => value,
-            Err(payload) => panic::resume_unwind(payload),
-        }
+        run_on(self, f)
     }
 
     /// Spawns a green thread on this runtime, from any thread.
@@ -344,6 +342,24 @@ where
     match default_runtime() {
         Ok(runtime) => runtime.run(f),
         Err(error) => panic!("cannot start the default runtime: {error}"),
+    }
+}
+
+/// As [`Runtime::run`].
+#[track_caller]
+fn run_on<F, T>(runtime: &impl AsRuntime, f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let builder = crate::thread::Builder::new();
+    let builder = match crate::thread::current().name() {
+        Some(name) => builder.name(name.to_owned()),
+        None => builder,
+    };
+    match builder.spawn_on(runtime, f) {
+        Ok(handle) => handle.join().unwrap_or_else(|payload| panic::resume_unwind(payload)),
+        Err(error) => panic!("failed to spawn a green thread: {error}"),
     }
 }
 
