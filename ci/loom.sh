@@ -10,6 +10,8 @@ source "$(dirname "$0")/environment.sh"
 export RUSTFLAGS="--cfg bine_loom ${RUSTFLAGS:-}"
 export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-2}"
 export CARGO_TARGET_DIR="$target_dir/loom"
+# Most of the time goes into building the models.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 
 cargo test -p bine-loom-tests --release --no-run
 timeout --kill-after=10 "${LOOM_TIMEOUT:-600}" cargo test -p bine-loom-tests --release || {
