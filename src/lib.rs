@@ -18,11 +18,23 @@ pub mod stack {
     pub use bine_arch::stack::{GuardMechanism, Stats, Trimmed, Usage, stats, trim, usage};
 }
 
-/// Locks with the interface of [`std::sync`], and what std has already.
+/// Locks, once-cells and channels with the interface of [`std::sync`], what std has already, and what
+/// users of tokio and crossbeam miss there: [`Semaphore`](sync::Semaphore),
+/// [`WaitGroup`](sync::WaitGroup), [`Event`](sync::Event), [`Notify`](sync::Notify), and channels for
+/// [one message](sync::oneshot), [a value](sync::watch) and [all](sync::broadcast).
 pub mod sync {
+    #[allow(deprecated, reason = "std has it still")]
+    pub use bine_sync::ONCE_INIT;
     pub use bine_sync::{
-        Condvar, LockResult, Mutex, MutexGuard, PoisonError, TryLockError, TryLockResult,
-        WaitTimeoutResult,
+        AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphorePermit,
+        TryAcquireError,
     };
+    pub use bine_sync::{
+        Barrier, BarrierWaitResult, Condvar, LazyLock, LockResult, Mutex, MutexGuard, Once,
+        OnceLock, OnceState, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+        TryLockResult, WaitTimeoutResult,
+    };
+    pub use bine_sync::{Event, Notify, WaitGroup};
+    pub use bine_sync::{broadcast, mpsc, oneshot, watch};
     pub use std::sync::{Arc, Weak, atomic};
 }

@@ -165,6 +165,31 @@ impl Condvar {
         with_result(guard, WaitTimeoutResult(!notified))
     }
 
+    /// As [`wait_timeout`](Self::wait_timeout), with the timeout in milliseconds; the result says
+    /// whether a notification ended the wait.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// # #![allow(deprecated)]
+    /// use bine_sync::{Condvar, Mutex};
+    ///
+    /// let mutex = Mutex::new(());
+    /// let (_guard, notified) = Condvar::new().wait_timeout_ms(mutex.lock().unwrap(), 1).unwrap();
+    /// assert!(!notified);
+    /// ```
+    #[deprecated(note = "replaced by `wait_timeout`, as in std")]
+    pub fn wait_timeout_ms<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        ms: u32,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        let (guard, notified) = self.wait_until(guard, Some(Duration::from_millis(ms.into())));
+        with_result(guard, notified)
+    }
+
     /// Waits as long as `condition` is true, but no longer than `timeout`. The result says whether
     /// the condition was still true at the end.
     ///

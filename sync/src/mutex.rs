@@ -48,9 +48,9 @@ use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::hint::spin_loop;
 
 use crate::parking::checkpoint;
-use crate::poison;
+use crate::poison::{self, result};
 use crate::wait_queue::{self, Entrance, Front, Parked};
-use crate::{LockResult, PoisonError, TryLockError, TryLockResult};
+use crate::{LockResult, TryLockError, TryLockResult};
 
 const LOCKED: u32 = 0b001;
 const PARKED: u32 = 0b010;
@@ -177,7 +177,8 @@ impl RawMutex {
     }
 
     fn park(&self, announced: u32, losses: u32) -> Parked {
-        let entrance = Entrance { first: losses > 0, urgent: losses >= MAX_LOSSES };
+        let entrance =
+            Entrance { first: losses > 0, urgent: losses >= MAX_LOSSES, ..Entrance::default() };
         // Relaxed: the bucket's lock orders it against the unlocker, who stores under that lock.
         let admit = || self.word.load(Ordering::Relaxed) == announced;
         let key = wait_queue::address(&raw const self.word);
@@ -249,7 +250,7 @@ const fn has_to_wake(word: u32) -> bool {
 
 /// What the unlocker makes of the word, and the token of the waiter, for the front of the queue.
 fn after_unlock(front: Option<Front>) -> (u32, u32) {
-    let Some(Front { urgent, more }) = front else {
+    let Some(Front { urgent, more, .. }) = front else {
         return (0, RETRY);
     };
     let parked = if more { PARKED } else { 0 };
@@ -437,12 +438,6 @@ impl<T: ?Sized> Mutex<T> {
     pub fn get_mut(&mut self) -> LockResult<&mut T> {
         result(self.poison.get(), self.value.get_mut())
     }
-}
-
-/// `value` as std wraps what a lock gives.
-#[inline]
-fn result<T>(poisoned: bool, value: T) -> LockResult<T> {
-    if poisoned { Err(PoisonError::new(value)) } else { Ok(value) }
 }
 
 impl<T> From<T> for Mutex<T> {

@@ -2,11 +2,11 @@
 //! loom's threads do.
 
 #[cfg(bine_loom)]
-pub use self::on_loom::{Unparker, cancel};
+pub use self::on_loom::{Unparker, cancel, shielded};
 #[cfg(bine_loom)]
 pub(crate) use self::on_loom::{
     WakeBatch, checkpoint, has_passed, interrupt, is_green, is_interrupted, park, park_until, rest,
-    rest_until, shielded,
+    rest_until,
 };
 #[cfg(not(bine_loom))]
 pub(crate) use bine_runtime::wait::{
@@ -88,7 +88,8 @@ mod on_loom {
     /// thread. What waits asks [`is_interrupted`], and drops what an unwinding would.
     pub(crate) fn interrupt() {}
 
-    pub(crate) fn shielded<T>(f: impl FnOnce() -> T) -> T {
+    /// Runs `f`, which a cancellation does not end.
+    pub fn shielded<T>(f: impl FnOnce() -> T) -> T {
         let token = TOKEN.with(Arc::clone);
         token.shields.fetch_add(1, Ordering::Relaxed);
         let result = f();

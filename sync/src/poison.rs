@@ -1,12 +1,13 @@
 //! Poisoning: the mark that a panic leaves on what it may have left half done.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LockResult, PoisonError};
 
 /// Whether the calling thread unwinds from a panic; a cancellation is none. The one place that asks.
 #[cfg(not(bine_loom))]
-use bine_runtime::wait::panicking;
+pub(crate) use bine_runtime::wait::panicking;
 #[cfg(bine_loom)]
-use std::thread::panicking;
+pub(crate) use std::thread::panicking;
 
 /// Set once somebody has panicked while they held the lock that it belongs to.
 ///
@@ -49,4 +50,10 @@ impl Flag {
         // Relaxed: as in `leave`.
         self.0.store(false, Ordering::Relaxed);
     }
+}
+
+/// `value` as std wraps what a lock gives.
+#[inline]
+pub(crate) fn result<T>(poisoned: bool, value: T) -> LockResult<T> {
+    if poisoned { Err(PoisonError::new(value)) } else { Ok(value) }
 }

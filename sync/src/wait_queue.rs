@@ -53,7 +53,7 @@ use std::time::Instant;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::{Mutex, MutexGuard};
 
-use crate::parking::WakeBatch;
+use crate::parking::{Unparker, WakeBatch};
 use crate::waiter::{List, Waiter};
 
 /// How a [`wait`] ended.
@@ -134,6 +134,8 @@ pub(crate) struct Entrance {
     pub(crate) first: bool,
     /// Told to the waker, in [`Front`].
     pub(crate) urgent: bool,
+    /// What it waits for, as the lock counts it. Told to the waker too.
+    pub(crate) demand: usize,
 }
 
 /// The first waiter of a queue, as its waker sees it.
@@ -141,6 +143,8 @@ pub(crate) struct Entrance {
 pub(crate) struct Front {
     /// As it entered.
     pub(crate) urgent: bool,
+    /// As it entered.
+    pub(crate) demand: usize,
     /// Whether others stand behind it.
     pub(crate) more: bool,
 }
@@ -170,7 +174,26 @@ pub(crate) fn park(
     before_sleep: impl FnOnce(),
     abandoned: impl FnOnce(u32),
 ) -> Parked {
-    let waiter = Waiter::new(Entry::new(key, entrance.urgent));
+    let unwound = |token: Option<u32>| {
+        if let Some(token) = token {
+            abandoned(token);
+        }
+    };
+    park_told(key, entrance, deadline, admit, before_sleep, unwound)
+}
+
+/// As [`park`], for queues in which those behind may go on when one in front of them gives up:
+/// `unwound` is called whenever the wait unwinds, without a token if nobody had picked this waiter.
+/// It has left the queue then. One that times out sees to that itself.
+pub(crate) fn park_told(
+    key: usize,
+    entrance: Entrance,
+    deadline: Option<Instant>,
+    admit: impl FnOnce() -> bool,
+    before_sleep: impl FnOnce(),
+    unwound: impl FnOnce(Option<u32>),
+) -> Parked {
+    let waiter = Waiter::new(Entry::new(key, entrance));
     let mut chain = lock_bucket(key);
     if !admit() {
         return Parked::Refused;
@@ -178,7 +201,7 @@ pub(crate) fn park(
     // SAFETY: the waiter is new, the chain is that of its key's bucket, and `stay` keeps the
     // waiter's invariants: it takes it out, or sees its token, before the waiter goes.
     unsafe { chain.push(&raw const waiter, key, entrance.first) };
-    let stay = Stay { waiter: &waiter, key, abandoned: Some(abandoned) };
+    let stay = Stay { waiter: &waiter, key, unwound: Some(unwound) };
     drop(chain);
     before_sleep();
     let token = waiter.sleep(deadline);
@@ -206,12 +229,44 @@ pub(crate) fn unpark_one(key: usize, decide: impl FnOnce(Option<Front>) -> u32) 
         };
         // SAFETY: the node was just taken out, and the lock is still ours.
         unsafe {
-            let urgent = Waiter::payload(node, |entry| entry.urgent);
-            Waiter::complete(node, decide(Some(Front { urgent, more })))
+            let front = Waiter::payload(node, |entry| entry.as_front(more));
+            Waiter::complete(node, decide(Some(front)))
         }
     };
     unparker.unpark();
     true
+}
+
+/// Wakes the first waiter of `key`, and the next one, as long as `decide` gives a token for it.
+///
+/// `decide` is called under the bucket's lock, at last with a waiter that stays, or without one if
+/// the queue is empty.
+pub(crate) fn unpark_while(key: usize, mut decide: impl FnMut(Option<Front>) -> Option<u32>) {
+    // One alone needs no batch, which allocates.
+    let mut last: Option<Unparker> = None;
+    let mut batch = WakeBatch::new();
+    let mut chain = lock_bucket(key);
+    loop {
+        // SAFETY: the chain is that of the key's bucket, and we hold its lock to the end.
+        let Some((node, front)) = (unsafe { chain.peek(key) }) else {
+            decide(None);
+            break;
+        };
+        let Some(token) = decide(Some(front)) else { break };
+        // SAFETY: as above, and the node is in the queue of the key.
+        let unparker = unsafe {
+            chain.unlink(node, key);
+            Waiter::complete(node, token)
+        };
+        if let Some(other) = last.replace(unparker) {
+            batch.push(other);
+        }
+    }
+    drop(chain);
+    batch.flush();
+    if let Some(unparker) = last {
+        unparker.unpark();
+    }
 }
 
 /// Wakes the first `count` waiters of `key` with the plain token and says how many there were.
@@ -242,13 +297,13 @@ pub(crate) fn unpark(key: usize, count: usize, emptied: impl FnOnce()) -> usize 
 }
 
 /// What keeps a waiter's invariants while it is in a queue: takes it out, if nobody else has.
-struct Stay<'a, A: FnOnce(u32)> {
+struct Stay<'a, A: FnOnce(Option<u32>)> {
     waiter: &'a Waiter<Entry>,
     key: usize,
-    abandoned: Option<A>,
+    unwound: Option<A>,
 }
 
-impl<A: FnOnce(u32)> Stay<'_, A> {
+impl<A: FnOnce(Option<u32>)> Stay<'_, A> {
     /// The regular end: the token, or none if the waiter had to take itself out.
     fn end(self, token: Option<u32>) -> Option<u32> {
         let token = token.or_else(|| self.leave());
@@ -269,12 +324,11 @@ impl<A: FnOnce(u32)> Stay<'_, A> {
     }
 }
 
-impl<A: FnOnce(u32)> Drop for Stay<'_, A> {
+impl<A: FnOnce(Option<u32>)> Drop for Stay<'_, A> {
     fn drop(&mut self) {
-        if let Some(token) = self.leave()
-            && let Some(abandoned) = self.abandoned.take()
-        {
-            abandoned(token);
+        let token = self.leave();
+        if let Some(unwound) = self.unwound.take() {
+            unwound(token);
         }
     }
 }
@@ -283,6 +337,7 @@ impl<A: FnOnce(u32)> Drop for Stay<'_, A> {
 struct Entry {
     key: usize,
     urgent: bool,
+    demand: usize,
     /// In a carrier, the queue of `key`, whose first waiter it is.
     queue: List<Entry>,
     /// In a carrier, the next carrier of the bucket, or null.
@@ -292,8 +347,12 @@ struct Entry {
 type Node = *const Waiter<Entry>;
 
 impl Entry {
-    fn new(key: usize, urgent: bool) -> Self {
-        Self { key, urgent, queue: List::new(), next_carrier: ptr::null() }
+    fn new(key: usize, Entrance { urgent, demand, .. }: Entrance) -> Self {
+        Self { key, urgent, demand, queue: List::new(), next_carrier: ptr::null() }
+    }
+
+    fn as_front(&self, more: bool) -> Front {
+        Front { urgent: self.urgent, demand: self.demand, more }
     }
 }
 
@@ -395,6 +454,22 @@ impl Chain {
             let node = queue.pop()?;
             self.settle(&place, queue);
             Some((node, !queue.is_empty()))
+        }
+    }
+
+    /// The first waiter of `key`, which stays.
+    ///
+    /// # Safety
+    /// - As the impl says.
+    unsafe fn peek(&self, key: usize) -> Option<(Node, Front)> {
+        // SAFETY: the caller's promises; the carrier is the front of its queue.
+        unsafe {
+            let place = self.find(key);
+            let node = place.queue.front();
+            (!node.is_null()).then(|| {
+                let more = !place.queue.is_last(node);
+                (node, Waiter::payload(node, |entry| entry.as_front(more)))
+            })
         }
     }
 

@@ -181,6 +181,11 @@ impl<X> List<X> {
         self.head
     }
 
+    /// Whether `node`, which is in the list, is its last one.
+    pub(crate) fn is_last(&self, node: *const Waiter<X>) -> bool {
+        self.tail == node
+    }
+
     /// Puts `node` at the back, or at the front if `first`.
     ///
     /// # Safety

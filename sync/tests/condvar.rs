@@ -1,11 +1,15 @@
 //! The condition variable does what std's does.
 
+mod crowd;
 mod random;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bine_sync::{Condvar, Mutex};
+use crowd::{crowd, panic_deliberately, with_runtimes};
 use random::Random;
 
 /// Takers wait for permits that givers hand out, with and without a timeout; all are taken.
@@ -120,4 +124,91 @@ fn waiting_reports_poison() {
 #[test]
 fn formats_as_std_does() {
     assert_eq!(format!("{:?}", Condvar::new()), format!("{:?}", std::sync::Condvar::new()));
+}
+
+#[test]
+#[allow(deprecated, reason = "std has it still")]
+fn a_timeout_in_milliseconds_says_so() {
+    let mutex = Mutex::new(false);
+    let condvar = Condvar::new();
+    let (guard, notified) = condvar.wait_timeout_ms(mutex.lock().unwrap(), 1).unwrap();
+    assert!(!notified);
+    drop(guard);
+    thread::scope(|s| {
+        let mut ready = mutex.lock().unwrap();
+        s.spawn(|| {
+            *mutex.lock().unwrap() = true;
+            condvar.notify_one();
+        });
+        while !*ready {
+            let (again, notified) = condvar.wait_timeout_ms(ready, u32::MAX).unwrap();
+            assert!(notified || !*again);
+            ready = again;
+        }
+    });
+}
+
+#[test]
+fn bounds_are_those_of_std() {
+    fn assert<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    assert::<Condvar>();
+    assert::<bine_sync::WaitTimeoutResult>();
+    let ours = bine_sync::Condvar::default()
+        .wait_timeout(Mutex::new(()).lock().unwrap(), Duration::ZERO)
+        .unwrap()
+        .1;
+    let theirs = std::sync::Condvar::default()
+        .wait_timeout(std::sync::Mutex::new(()).lock().unwrap(), Duration::ZERO)
+        .unwrap()
+        .1;
+    assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+}
+
+/// Green threads and OS threads hand permits out and take them, with and without timeouts; some are
+/// cancelled where they wait, and some panic with the mutex held.
+#[test]
+fn a_crowd_waits() {
+    const SEED: u64 = 0xc40d;
+    with_runtimes(|runtime| {
+        let shared = Arc::new((Mutex::new(0u64), Condvar::new()));
+        let [given, taken] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+        let (permits, gives, takes) = (Arc::clone(&shared), Arc::clone(&given), Arc::clone(&taken));
+        crowd(runtime, SEED, 60, move |random| {
+            let (mutex, changed) = &*permits;
+            let mut guard = mutex.lock().unwrap_or_else(|error| error.into_inner());
+            let dice = random.below(64);
+            if dice < 40 {
+                *guard += 1;
+                gives.fetch_add(1, Ordering::Relaxed);
+                if dice == 0 {
+                    // Whoever panics has told nobody.
+                    changed.notify_one();
+                    panic_deliberately();
+                }
+                drop(guard);
+                if dice < 32 {
+                    changed.notify_one()
+                } else {
+                    changed.notify_all()
+                }
+                return;
+            }
+            // Not without a timeout: those who hand out may all have ended.
+            let patience = Duration::from_micros(random.below(300));
+            let (mut guard, result) = changed
+                .wait_timeout_while(guard, patience, |permits| *permits == 0)
+                .unwrap_or_else(|error| error.into_inner());
+            if *guard > 0 {
+                *guard -= 1;
+                takes.fetch_add(1, Ordering::Relaxed);
+            } else if !result.timed_out() {
+                // `wait_timeout_while` stops at an error that says that the mutex is poisoned.
+                assert!(mutex.is_poisoned(), "seed {SEED:#x}");
+            }
+        });
+        shared.0.clear_poison();
+        let left = *shared.0.try_lock().expect("nobody holds the lock");
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!(left + count(&taken), count(&given), "seed {SEED:#x}");
+    });
 }
