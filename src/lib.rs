@@ -4,7 +4,7 @@ pub use bine_arch::coroutine;
 pub use bine_io::{net, signal};
 pub use bine_macros::{main, test};
 pub use bine_runtime::{block_on, blocking, run, spawn, thread, thread_local};
-pub use bine_sync::channel;
+pub use bine_sync::{channel, select, select_biased};
 
 /// Runtimes of one's own, and what they report.
 pub mod runtime {

@@ -145,6 +145,42 @@ impl WaitList {
         }
     }
 
+    /// Step N1 of a waiter that stands in several lists, and so does the rest of the protocol by
+    /// itself: N2 next, and [`leave`](Self::leave) before the waiter goes.
+    ///
+    /// # Safety
+    /// - `waiter` is in no list and unset. It is neither moved nor freed before `leave`.
+    pub(crate) unsafe fn enter(&self, waiter: *const Waiter<()>, first: bool) {
+        // SAFETY: the caller's promise.
+        self.lock(WAITING).with(|list| unsafe { list.push(waiter, first) });
+        model_fence(); // N1 before N2
+    }
+
+    /// Takes out a waiter that has entered. True if it was notified, which is N3: the caller owes
+    /// N4, or another notification in its place.
+    #[must_use]
+    pub(crate) fn leave(&self, waiter: &Waiter<()>) -> bool {
+        // As the lists' lock: a token that is there already ends the waiter's stay.
+        let token = waiter.token().or_else(|| self.take_out(waiter));
+        if let Some(token) = token {
+            self.arrive(token);
+        }
+        token.is_some()
+    }
+
+    /// Takes `waiter`, which has entered, out, or returns its token if a notifier has done so.
+    fn take_out(&self, waiter: &Waiter<()>) -> Option<u32> {
+        self.lock(0).with(|list| {
+            let token = waiter.token();
+            if token.is_none() {
+                // SAFETY: the list is locked, and since the waiter's token is unset it is still
+                // there (*linked*).
+                unsafe { list.unlink(waiter) };
+            }
+            token
+        })
+    }
+
     /// Steps N1 to N3.
     fn wait(&self, deadline: Option<Instant>, first: bool, ready: impl Fn() -> bool) -> Waited {
         if !parking::is_green() && spin_until(&ready) {
@@ -321,15 +357,7 @@ struct Stay<'a> {
 impl Stay<'_> {
     /// Takes the waiter out, or returns its token if a notifier has done so.
     fn leave(&self) -> Option<u32> {
-        self.list.lock(0).with(|list| {
-            let token = self.waiter.token();
-            if token.is_none() {
-                // SAFETY: the list is locked, and since the waiter's token is unset it is still
-                // there (*linked*).
-                unsafe { list.unlink(self.waiter) };
-            }
-            token
-        })
+        self.list.take_out(self.waiter)
     }
 }
 
@@ -344,7 +372,7 @@ impl Drop for Stay<'_> {
 }
 
 /// Waits for `ready` for a moment, on an OS thread, whose parking costs more than a few pauses.
-fn spin_until(ready: impl Fn() -> bool) -> bool {
+pub(crate) fn spin_until(ready: impl Fn() -> bool) -> bool {
     if cfg!(bine_loom) {
         return false;
     }

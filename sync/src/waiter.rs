@@ -115,30 +115,49 @@ impl<X> Waiter<X> {
         }
     }
 
-    /// Unwraps the payload of a waiter whose wait is over.
-    pub(crate) fn into_payload(self) -> X {
-        self.links.into_inner().payload
+    /// Parks until the token is set to something else than `promised`, whatever else happens: for a
+    /// waiter that somebody has taken out of its list who is to complete it later.
+    pub(crate) fn sleep_past(&self, promised: u32) -> u32 {
+        loop {
+            match self.token() {
+                Some(token) if token != promised => return token,
+                _ => parking::rest(),
+            }
+        }
     }
 
     /// Calls `f` with the payload of `node`.
     ///
     /// # Safety
-    /// - `node` is in a list whose lock the caller holds, or the caller has just taken it out and
-    ///   still holds the lock.
+    /// - `node` is in a list whose lock the caller holds, or the caller has taken it out and has not
+    ///   completed it.
     pub(crate) unsafe fn payload<R>(node: *const Self, f: impl FnOnce(&mut X) -> R) -> R {
         // SAFETY: the caller's promise makes the node alive (*linked*) and ours alone (*links*).
         unsafe { (*node).links.with_mut(|links| f(&mut (*links).payload)) }
     }
 
-    /// Ends the wait of a node that was just taken out of its list. The caller unparks its thread,
-    /// best after unlocking, and must not touch the node again.
+    /// Tells the owner of a node that was taken out of its list that it is in none any more, and is
+    /// to wait until it is completed with another token than this.
     ///
     /// # Safety
-    /// - The caller holds the lock of the list that it took `node` from, and has not completed it.
+    /// - The caller has taken `node` out of its list, still holds the lock, and completes it later.
+    pub(crate) unsafe fn promise(node: *const Self, token: u32) {
+        debug_assert_ne!(token, UNSET);
+        // SAFETY: the owner keeps the node alive until it is completed: the caller's promise.
+        // Relaxed: the owner does nothing with it but wait on, or looks under the lock.
+        unsafe { (*node).token.store(token, Ordering::Relaxed) };
+    }
+
+    /// Ends the wait of a node that was taken out of its list. The caller unparks its thread, best
+    /// after unlocking, and must not touch the node again.
+    ///
+    /// # Safety
+    /// - The caller has taken `node` out of its list, and has not completed it. The owner does not
+    ///   leave before: either the lock is still held, or it was [promised](Self::promise).
     pub(crate) unsafe fn complete(node: *const Self, token: u32) -> Unparker {
         debug_assert_ne!(token, UNSET);
-        // SAFETY: until the token is set the owner keeps the node alive (*linked*), and only the
-        // holder of the lock touches it (*links*).
+        // SAFETY: until the token is set the owner keeps the node alive, and only who took it out
+        // of its list touches it: the caller's promise.
         let unparker = unsafe { (*node).links.with_mut(|links| (*links).unparker.take()) };
         // SAFETY: as above; this is the last touch.
         // Release: pairs with the Acquire load in `token`.
@@ -184,6 +203,15 @@ impl<X> List<X> {
     /// Whether `node`, which is in the list, is its last one.
     pub(crate) fn is_last(&self, node: *const Waiter<X>) -> bool {
         self.tail == node
+    }
+
+    /// The node behind `node`, or null.
+    ///
+    /// # Safety
+    /// - The caller holds the list's lock and `node` is in this list.
+    pub(crate) unsafe fn after(&self, node: *const Waiter<X>) -> *const Waiter<X> {
+        // SAFETY: the nodes of the list are alive and ours under the lock.
+        unsafe { (*node).links.with(|links| (*links).next) }
     }
 
     /// Puts `node` at the back, or at the front if `first`.

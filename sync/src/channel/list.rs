@@ -2,15 +2,24 @@
 //!
 //! # Positions
 //!
-//! Messages are numbered. A position is a number of which one in [`LAP`] is skipped: those at
-//! offset [`BLOCK_CAP`], which stand for "the next block is being put in place". `tail` is where the
-//! next message goes and `head` where the next one comes from; each is an index and the block that
-//! it lies in. The index is the position times [`STEP`], so that bit 0 is free:
+//! A position is the number of a block and an offset in it; offset [`BLOCK_CAP`] is behind its last
+//! slot and stands for "the next block is being put in place". `tail` is where the next message goes
+//! and `head` where the next one comes from; each is an index and the block that it lies in. An
+//! index is one word:
 //!
-//! | where | bit 0 | meaning |
+//! ```text
+//!   high                                              low
+//!   [ block ........ | reservations (12) | offset (5) | mark ]
+//!                      ^ RESERVATION       ^ STEP
+//! ```
+//!
+//! | where | mark | meaning |
 //! |---|---|---|
 //! | `tail.index` | `DISCONNECTED` | one side is gone; no message is ever added again |
 //! | `head.index` | `HAS_NEXT` | `tail` has left head's block, so no need to look at it |
+//!
+//! Only `head` has reservations: see the bounded channel's (`ring`). They lie beside the offset so
+//! that one comparison tells whether a receiver may go the fast way.
 //!
 //! # Protocol
 //!
@@ -43,7 +52,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::time::Instant;
 
@@ -52,15 +61,20 @@ use bine_runtime::primitive::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
 
 use super::error::{RecvTimeoutError, TryRecvError};
+use super::ring::VERSION_FACTOR;
 use crate::backoff::Backoff;
 use crate::wait_list::WaitList;
 
-/// Positions of a block, with the one that is skipped.
-const LAP: usize = if cfg!(bine_loom) { 3 } else { 32 };
 /// Slots of a block.
-const BLOCK_CAP: usize = LAP - 1;
+const BLOCK_CAP: usize = if cfg!(bine_loom) { 2 } else { 31 };
 /// One position, in an index.
 const STEP: usize = 2;
+/// One reservation, in the index of `head`. Offsets end below.
+const RESERVATION: usize = STEP * (BLOCK_CAP + 1).next_power_of_two();
+/// One block, in an index. Reservations end below.
+const LAP: usize = RESERVATION * (MAX_RESERVED + 1);
+/// Where so many are reserved, selects wait.
+const MAX_RESERVED: usize = if cfg!(bine_loom) { 1 } else { (1 << 12) - 1 };
 /// Bit 0 of `tail.index`.
 const DISCONNECTED: usize = 1;
 /// Bit 0 of `head.index`.
@@ -68,12 +82,28 @@ const HAS_NEXT: usize = 1;
 
 /// The offset in its block of the position of `index`.
 const fn offset(index: usize) -> usize {
-    (index / STEP) % LAP
+    index % RESERVATION / STEP
 }
 
 /// The number of the block of `index`.
 const fn lap(index: usize) -> usize {
-    (index / STEP) / LAP
+    index / LAP
+}
+
+/// The number of reservations in `index`.
+const fn reserved(index: usize) -> usize {
+    index % LAP / RESERVATION
+}
+
+/// `index` without mark and reservations.
+const fn position(index: usize) -> usize {
+    index & !((LAP - RESERVATION) | 1)
+}
+
+/// Whether a receiver that finds `index` has nothing else to look at before it claims: it is not
+/// behind the last slot, and nothing is reserved.
+const fn is_plain(index: usize) -> bool {
+    index % LAP / STEP < BLOCK_CAP
 }
 
 struct Slot<T> {
@@ -137,13 +167,22 @@ impl<T> Slot<T> {
     /// # Safety
     /// - The caller has claimed this slot for receiving, at `index`, and calls this once.
     unsafe fn read(&self, index: usize) -> T {
-        let mut backoff = Backoff::new();
         // Acquire: pairs with the Release store in `write`.
-        while self.stamp.load(Ordering::Acquire) != index | 1 {
-            backoff.snooze();
+        if self.stamp.load(Ordering::Acquire) != index | 1 {
+            self.wait(index);
         }
         // SAFETY: the stamp says that the message is there, and the claim that it is ours.
         self.message.with(|slot| unsafe { (*slot).assume_init_read() })
+    }
+
+    /// Waits for the stamp of `index`.
+    #[inline(never)]
+    fn wait(&self, index: usize) {
+        let mut backoff = Backoff::new();
+        // Acquire: as in `read`.
+        while self.stamp.load(Ordering::Acquire) != index | 1 {
+            backoff.snooze();
+        }
     }
 }
 
@@ -260,7 +299,7 @@ impl<T> Unbounded<T> {
         let next = Box::into_raw(next);
         // Release, both: pair with the loads of `End::load`.
         self.tail.block.store(next, Ordering::Release);
-        self.tail.index.fetch_add(STEP, Ordering::Release);
+        self.tail.index.fetch_add(LAP - BLOCK_CAP * STEP, Ordering::Release);
         // SAFETY: the caller has yet to write its slot (*alive*).
         // Release: pairs with the loads of `next` in `wait_next` and `leave_block`.
         unsafe { (*block).next.store(next, Ordering::Release) };
@@ -268,9 +307,27 @@ impl<T> Unbounded<T> {
 
     /// Takes the message that has waited longest.
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
+        match self.claim_plain_head() {
+            // SAFETY: just claimed.
+            Some((index, block)) => Ok(unsafe { self.read(index, block) }),
+            None => self.try_recv_slowly(),
+        }
+    }
+
+    #[inline(never)]
+    fn try_recv_slowly(&self) -> Result<T, TryRecvError> {
         let (index, block) = self.claim_head()?;
+        // SAFETY: just claimed.
+        Ok(unsafe { self.read(index, block) })
+    }
+
+    /// # Safety
+    /// - The caller has claimed the slot at `index`, in `block`, for receiving, and calls this once.
+    #[inline(always)]
+    unsafe fn read(&self, index: usize, block: *mut Block<T>) -> T {
+        debug_assert!(offset(index) < BLOCK_CAP);
         // SAFETY: the slot is claimed, and its block is alive until this read is counted (*alive*).
-        let message = unsafe { (*block).slots[offset(index)].read(index) };
+        let message = unsafe { (*block).slots.get_unchecked(offset(index)).read(index) };
         // SAFETY: as above. AcqRel: the last reader's Acquire pairs with the Release of all others,
         // so that their reads come before the block is used again.
         let reads = unsafe { (*block).reads.fetch_add(1, Ordering::AcqRel) } + 1;
@@ -279,7 +336,35 @@ impl<T> Unbounded<T> {
             // came from a box.
             self.give_block(unsafe { Box::from_raw(block) });
         }
-        Ok(message)
+        message
+    }
+
+    /// Claims a slot for receiving, if nothing is in the way.
+    #[inline(always)]
+    fn claim_plain_head(&self) -> Option<(usize, *mut Block<T>)> {
+        if cfg!(bine_loom) {
+            return None; // the rest is a round of the loop of `claim_head` once more
+        }
+        // As in the loop of `claim_head`.
+        let (head, block) = self.head.load();
+        if !is_plain(head) {
+            return None;
+        }
+        if block.is_null() {
+            return None;
+        }
+        let mut next = head + STEP;
+        if head & HAS_NEXT == 0 {
+            let tail = self.tail.index.load(Ordering::SeqCst);
+            if tail & !DISCONNECTED == head {
+                return None;
+            }
+            next |= usize::from(lap(tail) != lap(head)) * HAS_NEXT;
+        }
+        if !self.move_head(head, next, block) {
+            return None;
+        }
+        Some((head & !HAS_NEXT, block))
     }
 
     /// Claims a slot for receiving.
@@ -287,22 +372,20 @@ impl<T> Unbounded<T> {
         let mut backoff = Backoff::new();
         loop {
             let (head, block) = self.head.load();
-            let index = head & !HAS_NEXT;
-            if offset(index) == BLOCK_CAP {
-                backoff.snooze();
+            if !is_plain(head) && !self.may_claim_beside(head, &mut backoff)? {
                 continue;
             }
             let mut next = head + STEP;
             if head & HAS_NEXT == 0 {
                 // SeqCst: N2 and N4 of the wait list, which pair with the claim of a sender.
                 let tail = self.tail.index.load(Ordering::SeqCst);
-                if tail & !DISCONNECTED == index {
+                if tail & !DISCONNECTED == position(head) {
                     return Err(match tail & DISCONNECTED {
                         0 => TryRecvError::Empty,
                         _ => TryRecvError::Disconnected,
                     });
                 }
-                if lap(tail) != lap(index) {
+                if lap(tail) != lap(head) {
                     next |= HAS_NEXT;
                 }
             }
@@ -311,22 +394,139 @@ impl<T> Unbounded<T> {
                 backoff.snooze();
                 continue;
             }
-            // AcqRel: pairs with itself, for the invariant *order*.
-            if self
-                .head
-                .index
-                .compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
-                if offset(index) + 1 == BLOCK_CAP {
-                    self.leave_block(index, block);
-                }
-                return Ok((index, block));
+            if self.move_head(head, next, block) {
+                return Ok((position(head), block));
             }
         }
     }
 
-    /// Moves `head` to the block after `block`, whose last slot, at `index`, the caller has claimed.
+    /// Whether a receiver may go on that finds `head` behind a block, or with reservations; else it is
+    /// to look again.
+    fn may_claim_beside(&self, head: usize, backoff: &mut Backoff) -> Result<bool, TryRecvError> {
+        if offset(head) == BLOCK_CAP {
+            backoff.snooze();
+            return Ok(false);
+        }
+        match self.free_messages(head) {
+            Ok(_) => Ok(true),
+            Err(no) if self.is_still(head) => Err(no),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Moves `head` on by one slot of `block`, from the index `head` to `next`, which says
+    /// `HAS_NEXT` if that is so. False if it was not there any more.
+    #[inline(always)]
+    fn move_head(&self, head: usize, next: usize, block: *mut Block<T>) -> bool {
+        // AcqRel: pairs with itself, for the invariant *order*.
+        if self
+            .head
+            .index
+            .compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
+            return false;
+        }
+        if offset(head) + 1 == BLOCK_CAP {
+            self.leave_block(next, block);
+        }
+        true
+    }
+
+    /// How many messages there are that nobody has reserved, when `head` is what it is.
+    fn free_messages(&self, head: usize) -> Result<usize, TryRecvError> {
+        // SeqCst: N2 and N4 of the wait list, which pair with the claim of a sender.
+        let tail = self.tail.index.load(Ordering::SeqCst);
+        let messages = messages_before(tail).wrapping_sub(messages_before(head));
+        match messages.saturating_sub(reserved(head)) {
+            0 if tail & DISCONNECTED != 0 => Err(TryRecvError::Disconnected),
+            0 => Err(TryRecvError::Empty),
+            free => Ok(free),
+        }
+    }
+
+    /// Whether `head` still holds what the caller has decided by.
+    fn is_still(&self, head: usize) -> bool {
+        // SeqCst: N2 and N4 of the wait list: pairs with the end of a reservation.
+        self.head.index.load(Ordering::SeqCst) == head
+    }
+
+    /// Reserves a message.
+    pub(super) fn reserve(&self) -> Result<(), TryRecvError> {
+        self.change_head(|head| {
+            self.free_messages(head)?;
+            match reserved(head) {
+                MAX_RESERVED => Err(TryRecvError::Empty),
+                _ => Ok(head + RESERVATION),
+            }
+        })
+    }
+
+    /// Gives a reserved message back.
+    pub(super) fn give_back(&self) {
+        let _ = self.change_head(|head| Ok(head - RESERVATION));
+        self.receivers.notify_one(|| self.backlog());
+    }
+
+    /// Changes what `head` says of reservations as `change` says, if it agrees.
+    fn change_head(
+        &self,
+        change: impl Fn(usize) -> Result<usize, TryRecvError>,
+    ) -> Result<(), TryRecvError> {
+        let mut backoff = Backoff::new();
+        loop {
+            // SeqCst: N4 of the wait list, as in `is_still`.
+            let head = self.head.index.load(Ordering::SeqCst);
+            // `leave_block` relies on being alone.
+            if offset(head) == BLOCK_CAP {
+                backoff.snooze();
+                continue;
+            }
+            let changed = match change(head) {
+                Ok(changed) => changed,
+                Err(no) if self.is_still(head) => return Err(no),
+                Err(_) => continue,
+            };
+            // SeqCst: M1 of the wait list, if it gives something back. AcqRel as in `move_head`.
+            if self
+                .head
+                .index
+                .compare_exchange_weak(head, changed, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the message that has waited longest; the caller has reserved one, which is used up.
+    pub(super) fn recv_reserved(&self) -> T {
+        let mut backoff = Backoff::new();
+        loop {
+            let (head, block) = self.head.load();
+            if offset(head) == BLOCK_CAP || block.is_null() {
+                backoff.snooze();
+                continue;
+            }
+            let mut next = head + STEP - RESERVATION;
+            // Acquire: whoever reserved has seen `tail` beyond, which came along with the index.
+            if lap(self.tail.index.load(Ordering::Acquire)) != lap(head) {
+                next |= HAS_NEXT;
+            }
+            if self.move_head(head, next, block) {
+                // SAFETY: just claimed.
+                let message = unsafe { self.read(position(head), block) };
+                if reserved(head) == MAX_RESERVED {
+                    self.receivers.notify_one(|| self.backlog());
+                }
+                return message;
+            }
+        }
+    }
+
+    /// Moves `head`, which is at `index`, behind the last slot of `block`, to the next one. The caller
+    /// has claimed that slot; nobody else changes `head` meanwhile.
+    #[inline(never)]
     fn leave_block(&self, index: usize, block: *mut Block<T>) {
         // SAFETY: the caller has yet to count its read of `block`, and nobody can claim a slot of
         // the next block before `head` is there (*alive*).
@@ -338,7 +538,8 @@ impl<T> Unbounded<T> {
             let mark = if further.is_null() { 0 } else { HAS_NEXT };
             // Release, both: pair with the loads of `End::load`.
             self.head.block.store(next, Ordering::Release);
-            self.head.index.store((index + 2 * STEP) | mark, Ordering::Release);
+            let first = (index & !HAS_NEXT) + (LAP - BLOCK_CAP * STEP);
+            self.head.index.store(first | mark, Ordering::Release);
         }
     }
 
@@ -358,6 +559,7 @@ impl<T> Unbounded<T> {
     }
 
     /// Keeps a block for later, or frees it.
+    #[inline(never)]
     fn give_block(&self, block: Box<Block<T>>) {
         // Relaxed: nobody else has the block; who takes it gets it by the exchange below, or by
         // being the one that dropped it here.
@@ -373,7 +575,19 @@ impl<T> Unbounded<T> {
     }
 
     /// Takes the message that has waited longest, and waits for one until `deadline`.
+    #[inline]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        if cfg!(bine_loom) {
+            return self.wait_and_recv(deadline); // which tries first
+        }
+        match self.try_recv() {
+            Ok(message) => Ok(message),
+            Err(_) => self.wait_and_recv(deadline),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_and_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let attempt = || match self.try_recv() {
             Ok(message) => Some(Ok(message)),
             Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
@@ -383,17 +597,42 @@ impl<T> Unbounded<T> {
         received.unwrap_or(Err(RecvTimeoutError::Timeout))
     }
 
-    /// About how many messages there are; certainly more than 0 if there are any, or if the channel
-    /// is disconnected.
-    fn backlog(&self) -> usize {
-        // Head first, for the invariant *order*. Acquire: pairs with the exchange in `claim_head`.
+    /// About how many messages there are that nobody has reserved; certainly more than 0 if there are
+    /// any, or if the channel is disconnected.
+    pub(super) fn backlog(&self) -> usize {
+        self.look().0
+    }
+
+    /// Whether [`reserve`](Self::reserve) would not be told to wait.
+    pub(super) fn may_recv(&self) -> bool {
+        let (free, reserved) = self.look();
+        free == usize::MAX || (free > 0 && reserved < MAX_RESERVED)
+    }
+
+    /// How many messages are free, and how many are reserved.
+    fn look(&self) -> (usize, usize) {
+        // Head first, for the invariant *order*. SeqCst: N2 of the wait list, which pairs with the
+        // end of a reservation.
+        let head = self.head.index.load(Ordering::SeqCst);
+        let free = match self.free_messages(head) {
+            Ok(free) => free,
+            Err(TryRecvError::Disconnected) => usize::MAX,
+            Err(TryRecvError::Empty) => 0,
+        };
+        (free, reserved(head))
+    }
+
+    /// A number that changes whenever what the two ends say has changed.
+    pub(super) fn version(&self) -> usize {
+        // Acquire, both: nothing that a caller has seen comes later in its eyes.
         let head = self.head.index.load(Ordering::Acquire);
-        // SeqCst: N2 of the wait list, which pairs with the claim of a sender.
-        let tail = self.tail.index.load(Ordering::SeqCst);
-        if tail & DISCONNECTED != 0 {
-            return usize::MAX;
-        }
-        (tail / STEP).wrapping_sub(head / STEP)
+        let tail = self.tail.index.load(Ordering::Acquire);
+        head.wrapping_mul(VERSION_FACTOR).wrapping_add(tail)
+    }
+
+    /// Where receivers wait.
+    pub(super) fn receivers(&self) -> &WaitList {
+        &self.receivers
     }
 
     pub(super) fn len(&self) -> usize {
@@ -418,9 +657,19 @@ impl<T> Unbounded<T> {
     pub(super) fn disconnect_receivers(&self) {
         // SeqCst: nothing depends on it here; as in `disconnect_senders`.
         self.tail.index.fetch_or(DISCONNECTED, Ordering::SeqCst);
+        self.clear();
+    }
+
+    /// Drops all messages; if one panics, the rest is leaked. There are no receivers any more, so that
+    /// what is still reserved was forgotten.
+    fn clear(&self) {
+        // Relaxed: nobody else moves the head.
+        self.head.index.fetch_and(!(LAP - RESERVATION), Ordering::Relaxed);
+        let leak = LeakRest(self);
         while let Ok(message) = self.try_recv() {
             drop(message);
         }
+        mem::forget(leak);
     }
 }
 
@@ -430,11 +679,21 @@ const fn messages_before(index: usize) -> usize {
     full * BLOCK_CAP + rest
 }
 
+/// Leaks what is left of the messages after one has panicked while it was dropped: a second panic
+/// would end the process.
+struct LeakRest<'a, T>(&'a Unbounded<T>);
+
+impl<T> Drop for LeakRest<'_, T> {
+    fn drop(&mut self) {
+        while let Ok(message) = self.0.try_recv() {
+            mem::forget(message);
+        }
+    }
+}
+
 impl<T> Drop for Unbounded<T> {
     fn drop(&mut self) {
-        while let Ok(message) = self.try_recv() {
-            drop(message);
-        }
+        self.clear();
         // Relaxed: nobody else has the channel any more.
         let last = self.head.block.load(Ordering::Relaxed);
         let spare = self.spare.load(Ordering::Relaxed);

@@ -6,6 +6,10 @@
 //! | [`unbounded`] | as much as memory allows | a linked list of blocks (`list`) |
 //! | [`bounded`] | as given | a ring (`ring`) |
 //! | [`bounded`] of 0 | none: sender and receiver meet | a lock and two lists of waiters (`rendezvous`) |
+//! | [`after`], [`at`], [`tick`] | one message, from the clock | nothing but a deadline (`timer`) |
+//! | [`never()`] | no messages | nothing |
+//!
+//! [`select!`], [`select_biased!`] and [`Select`] wait for several channels at once.
 //!
 //! Sending and receiving take no lock unless somebody has to be woken or has to wait. Messages are
 //! received in the order in which they were sent. A thread that waits is woken in the order in which
@@ -25,13 +29,15 @@
 //!
 //! A thread that unwinds out of a wait leaves the channel as if it had not come, with one
 //! exception: a message that was already handed to a receiver of a channel of capacity 0 is
-//! dropped.
+//! dropped. (A select gives it back: the next receiver gets it.)
 
 mod error;
 mod iter;
 mod list;
 mod rendezvous;
 mod ring;
+mod select;
+mod timer;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -43,12 +49,23 @@ use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
 use crate::parking::checkpoint;
 
 pub use self::error::{
-    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
+    SendTimeoutError, TryReadyError, TryRecvError, TrySelectError, TrySendError,
 };
 pub use self::iter::{IntoIter, Iter, TryIter};
 use self::list::Unbounded;
 use self::rendezvous::Rendezvous;
 use self::ring::Bounded;
+#[doc(hidden)]
+pub use self::select::macro_support;
+pub use self::select::{Select, SelectedOperation};
+use self::timer::Timer;
+pub use self::timer::{after, at, never, tick};
+/// The name by which crossbeam_channel's own tests reach its macro.
+#[doc(hidden)]
+pub use crate::select as crossbeam_channel_internal;
+#[doc(inline)]
+pub use crate::{select, select_biased};
 
 /// A channel without a limit: sending never waits.
 ///
@@ -98,6 +115,13 @@ enum Flavor<T> {
     Rendezvous(Arc<Shared<Rendezvous<T>>>),
 }
 
+/// What a receiver receives from.
+enum Source<T> {
+    Channel(Flavor<T>),
+    Timer(Arc<Timer<T>>),
+    Never,
+}
+
 /// Evaluates `$body` with `$shared` bound to the [`Shared`] of whichever flavor `$flavor` is.
 macro_rules! each_flavor {
     ($flavor:expr, $shared:ident => $body:expr) => {
@@ -116,7 +140,8 @@ fn pair<T, C>(
 ) -> (Sender<T>, Receiver<T>) {
     let shared =
         Arc::new(Shared { senders: AtomicUsize::new(1), receivers: AtomicUsize::new(1), channel });
-    (Sender { flavor: sending(shared.clone()) }, Receiver { flavor: receiving(shared) })
+    let source = Source::Channel(receiving(shared.clone()));
+    (Sender { flavor: sending(shared) }, Receiver { source })
 }
 
 impl<T> Clone for Flavor<T> {
@@ -161,7 +186,7 @@ impl<T> Flavor<T> {
 }
 
 /// The deadline after `timeout`; none if no clock can show it.
-fn after(timeout: Duration) -> Option<Instant> {
+fn deadline_after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
@@ -211,7 +236,7 @@ pub struct Sender<T> {
 /// share::<bine_sync::channel::Receiver<std::rc::Rc<()>>>();
 /// ```
 pub struct Receiver<T> {
-    flavor: Flavor<T>,
+    source: Source<T>,
 }
 
 mod bounds {
@@ -296,7 +321,7 @@ impl<T> Sender<T> {
     /// assert_eq!(sent, Err(SendTimeoutError::Timeout(1)));
     /// ```
     pub fn send_timeout(&self, msg: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(msg, after(timeout))
+        self.send_until(msg, deadline_after(timeout))
     }
 
     /// Sends `msg`, and waits until `deadline` for room.
@@ -355,6 +380,10 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    fn timed(timer: Timer<T>) -> Self {
+        Self { source: Source::Timer(Arc::new(timer)) }
+    }
+
     /// Takes the message that has waited longest, and waits for one if there is none.
     ///
     /// # Errors
@@ -389,7 +418,11 @@ impl<T> Receiver<T> {
     /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         checkpoint();
-        each_flavor!(&self.flavor, shared => shared.channel.try_recv())
+        match &self.source {
+            Source::Channel(Flavor::Unbounded(shared)) => shared.channel.try_recv(),
+            Source::Channel(Flavor::Bounded(shared)) => shared.channel.try_recv(),
+            source => source.try_recv_rarely(),
+        }
     }
 
     /// Takes the message that has waited longest, and waits up to `timeout` for one.
@@ -407,7 +440,7 @@ impl<T> Receiver<T> {
     /// assert_eq!(received, Err(RecvTimeoutError::Timeout));
     /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(after(timeout))
+        self.recv_until(deadline_after(timeout))
     }
 
     /// Takes the message that has waited longest, and waits until `deadline` for one.
@@ -424,7 +457,11 @@ impl<T> Receiver<T> {
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         checkpoint();
-        each_flavor!(&self.flavor, shared => shared.channel.recv(deadline))
+        match &self.source {
+            Source::Channel(Flavor::Unbounded(shared)) => shared.channel.recv(deadline),
+            Source::Channel(Flavor::Bounded(shared)) => shared.channel.recv(deadline),
+            source => source.recv_rarely(deadline),
+        }
     }
 
     /// Whether there are no messages in the channel. A channel of capacity 0 is always empty.
@@ -434,17 +471,25 @@ impl<T> Receiver<T> {
 
     /// Whether there is no room in the channel. A channel of capacity 0 is always full.
     pub fn is_full(&self) -> bool {
-        self.flavor.is_full()
+        self.capacity() == Some(self.len())
     }
 
     /// How many messages are in the channel.
     pub fn len(&self) -> usize {
-        self.flavor.len()
+        match &self.source {
+            Source::Channel(flavor) => flavor.len(),
+            Source::Timer(timer) => usize::from(timer.is_due()),
+            Source::Never => 0,
+        }
     }
 
     /// How many messages the channel has room for; none means any number.
     pub fn capacity(&self) -> Option<usize> {
-        self.flavor.capacity()
+        match &self.source {
+            Source::Channel(flavor) => flavor.capacity(),
+            Source::Timer(_) => Some(1),
+            Source::Never => Some(0),
+        }
     }
 
     /// Messages as an iterator that waits for each, until the channel is empty and disconnected.
@@ -479,7 +524,36 @@ impl<T> Receiver<T> {
     /// assert!(receiver.same_channel(&receiver.clone()));
     /// ```
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        self.flavor.same(&other.flavor)
+        match (&self.source, &other.source) {
+            (Source::Channel(a), Source::Channel(b)) => a.same(b),
+            (Source::Timer(a), Source::Timer(b)) => Arc::ptr_eq(a, b),
+            (Source::Never, Source::Never) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Not inlined, so that nothing of it weighs on channels with room.
+impl<T> Source<T> {
+    #[inline(never)]
+    fn try_recv_rarely(&self) -> Result<T, TryRecvError> {
+        match self {
+            Self::Channel(flavor) => each_flavor!(flavor, shared => shared.channel.try_recv()),
+            Self::Timer(timer) => timer.try_recv(),
+            Self::Never => Err(TryRecvError::Empty),
+        }
+    }
+
+    #[inline(never)]
+    fn recv_rarely(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        match self {
+            Self::Channel(flavor) => each_flavor!(flavor, shared => shared.channel.recv(deadline)),
+            Self::Timer(timer) => timer.recv(deadline),
+            Self::Never => {
+                timer::sleep_until(deadline);
+                Err(RecvTimeoutError::Timeout)
+            }
+        }
     }
 }
 
@@ -493,9 +567,16 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        // Relaxed: `self` keeps the count from reaching 0 meanwhile.
-        each_flavor!(&self.flavor, shared => shared.receivers.fetch_add(1, Ordering::Relaxed));
-        Self { flavor: self.flavor.clone() }
+        let source = match &self.source {
+            Source::Channel(flavor) => {
+                // Relaxed: `self` keeps the count from reaching 0 meanwhile.
+                each_flavor!(flavor, shared => shared.receivers.fetch_add(1, Ordering::Relaxed));
+                Source::Channel(flavor.clone())
+            }
+            Source::Timer(timer) => Source::Timer(timer.clone()),
+            Source::Never => Source::Never,
+        };
+        Self { source }
     }
 }
 
@@ -523,7 +604,8 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        match &self.flavor {
+        let Source::Channel(flavor) = &self.source else { return };
+        match flavor {
             Flavor::Unbounded(shared) if was_last(&shared.receivers) => {
                 shared.channel.disconnect_receivers();
             }
