@@ -74,8 +74,12 @@ impl<W> Completion<W> {
     ///
     /// There is one joiner. It is not registered, and has not detached.
     pub unsafe fn register(&self, joiner: W) -> bool {
-        // SAFETY: in RUNNING the cell belongs to the one joiner; in DONE nobody reads it.
-        self.joiner.with_mut(|cell| unsafe { *cell = Some(joiner) });
+        // SAFETY: in RUNNING the cell belongs to the one joiner; in DONE nobody reads it. It is empty:
+        // whoever takes a joiner back, or out, leaves none. So nothing has to be dropped.
+        self.joiner.with_mut(|cell| unsafe {
+            debug_assert!((*cell).is_none());
+            cell.write(Some(joiner));
+        });
         // Release pairs with the Acquire of `complete`, which reads the joiner. Acquire on failure
         // pairs with its Release, as in `is_done`.
         let exchange =

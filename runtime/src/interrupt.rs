@@ -29,8 +29,7 @@ use crate::fork;
 use crate::request::Requests;
 use crate::shared::Shared;
 use crate::task::{Task, TaskRef};
-use crate::wait::Unparker;
-use crate::worker;
+use crate::{wait, worker};
 
 /// The thread was cancelled.
 const CANCELLED: u8 = 1 << 0;
@@ -257,7 +256,7 @@ impl TaskRef {
     /// has ended.
     pub(crate) fn cancel(&self) {
         self.interrupts.word.ask(CANCELLED);
-        Unparker::from_task(self.clone()).unpark();
+        wait::unpark_green(self);
     }
 }
 

@@ -86,12 +86,14 @@ pub struct Roll<T> {
 impl<T: Member> Roll<T> {
     /// An empty one.
     pub fn new(shards: usize) -> Self {
-        let shards = (0..shards.max(1)).map(|_| Mutex::new(First(ptr::null_mut()))).collect();
+        // A power of two, so that `shard` need not divide.
+        let shards =
+            (0..shards.next_power_of_two()).map(|_| Mutex::new(First(ptr::null_mut()))).collect();
         Self { shards, called: AtomicBool::new(false) }
     }
 
     fn shard(&self, key: u64) -> &Mutex<First<T>> {
-        &self.shards[(key % self.shards.len() as u64) as usize]
+        &self.shards[key as usize & (self.shards.len() - 1)]
     }
 
     /// Whether it was called. A hint: [`enter`](Self::enter) knows.

@@ -308,8 +308,9 @@ impl Shared {
         !self.remotes[index].inbox.is_empty() || self.has_stealable()
     }
 
-    pub(crate) fn count_end(&self, worker: usize) {
-        let ended = &self.remotes[worker].counters.ended;
+    /// By a thread that ends on `core`.
+    pub(crate) fn count_end(core: &Core) {
+        let ended = &core.remote().counters.ended;
         // As `count`. Release pairs with the Acquire in `alive`: the thread's spawning is counted.
         ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
@@ -342,9 +343,7 @@ impl Shared {
         // SAFETY: the runtime keeps its shared state until every cell is counted here.
         let this = unsafe { shared.as_ref() };
         match worker::core() {
-            Some(core) if core.shared == shared => {
-                count(&this.remotes[core.index].counters.freed);
-            }
+            Some(core) if core.shared == shared => count(&core.remote().counters.freed),
             // SAFETY: the cell kept the shared state, and nothing else does.
             _ if this.keeping.let_go() => unsafe { Self::free(shared) },
             _ => {}
@@ -694,7 +693,7 @@ where
     let attributes = options.attributes(core.shared, permit, id, spawned_at);
     // SAFETY: the caller's promise.
     let task = unsafe { Task::create(attributes, closure)? };
-    count(&shared.remotes[core.index].counters.spawned);
+    count(&core.remote().counters.spawned);
     core.push_fresh(task.as_ptr());
     Ok(task)
 }

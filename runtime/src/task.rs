@@ -154,7 +154,12 @@ where
 
     unsafe fn drop_result(task: NonNull<Task>) {
         // SAFETY: the completion says that the result is the caller's.
-        let stage = unsafe { std::mem::replace(&mut *Self::stage(task), Stage::Empty) };
+        let stage = unsafe { &mut *Self::stage(task) };
+        if matches!(stage, Stage::Empty) {
+            // Taken by a join, or dropped at the thread's end.
+            return;
+        }
+        let stage = std::mem::replace(stage, Stage::Empty);
         // A destructor that waits is not interrupted, be it that the thread that ended was
         // cancelled, or the one that drops its join handle.
         let waits = std::mem::needs_drop::<T>() || matches!(stage, Stage::Result(Err(_)));
@@ -299,7 +304,6 @@ impl Task {
     /// As `run`, after the closure.
     #[cold]
     unsafe fn end_locals(task: NonNull<Task>) {
-        let _shield = Shield::raise();
         // SAFETY: the run reference keeps the cell. A result that nobody can take is the thread's,
         // and dropped before the local values, which it may use (as std). The closure has ended,
         // and with it all use of them.
@@ -312,7 +316,8 @@ impl Task {
                 if this.locals.is_empty() {
                     break;
                 }
-                // Which may take its time, and the handle may go meanwhile.
+                // Shielded, as is the drop of a result that can wait. It may take its time, and the
+                // handle may go meanwhile.
                 this.locals.destroy();
             }
         }

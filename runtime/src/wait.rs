@@ -14,6 +14,8 @@
 #[cfg(bine_loom)]
 pub use self::on_loom::{Unparker, park};
 #[cfg(not(bine_loom))]
+pub(crate) use self::on_threads::unpark_green;
+#[cfg(not(bine_loom))]
 pub use self::on_threads::{
     Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, panicking, park,
     park_until, rest, rest_until, shielded,
@@ -56,9 +58,9 @@ mod on_threads {
     use crate::interrupt::Shield;
     use crate::os_parker::OsParker;
     use crate::shared::Shared;
-    use crate::task::{ANYWHERE, TaskRef};
+    use crate::task::{ANYWHERE, Task, TaskRef};
     use crate::token::Unpark;
-    use crate::worker::{self, Runnable};
+    use crate::worker::{self, Core, Runnable};
     use std::sync::atomic::Ordering;
 
     /// Wakes one thread, green or OS, from [`park`].
@@ -84,10 +86,6 @@ mod on_threads {
                 Some((_, task)) => Self(Target::Green(unsafe { TaskRef::from_borrowed(task) })),
                 None => Self(Target::Os(OsParker::current())),
             }
-        }
-
-        pub(crate) fn from_task(task: TaskRef) -> Self {
-            Self(Target::Green(task))
         }
 
         pub(crate) fn from_waker(waker: Waker) -> Self {
@@ -137,7 +135,7 @@ mod on_threads {
 
     /// The caller's reference keeps the thread's cell, and that its runtime's shared state, however
     /// soon the thread ends.
-    fn unpark_green(task: &TaskRef) {
+    pub(crate) fn unpark_green(task: &TaskRef) {
         if task.token.unpark() == Unpark::Nothing {
             return;
         }
@@ -165,8 +163,15 @@ mod on_threads {
                     core.park(task);
                 }
             }
-            None => OsParker::current().park(),
+            None => park_os_thread(),
         }
+    }
+
+    /// Apart, as a call of green threads saves no registers for it then.
+    #[cold]
+    #[inline(never)]
+    fn park_os_thread() {
+        OsParker::current().park();
     }
 
     /// As [`park`], but does not unwind: for an operation that may only be interrupted after it has
@@ -182,8 +187,15 @@ mod on_threads {
                     core.park(task);
                 }
             }
-            None => OsParker::current().rest(),
+            None => rest_os_thread(),
         }
+    }
+
+    /// As [`park_os_thread`].
+    #[cold]
+    #[inline(never)]
+    fn rest_os_thread() {
+        OsParker::current().rest();
     }
 
     /// Waits until the calling thread is unparked or `deadline` has passed. May return for no
@@ -193,17 +205,29 @@ mod on_threads {
     ///
     /// As [`park`].
     pub fn park_until(deadline: Instant) {
-        // Twice the look-up of the calling thread: setting a timer costs more.
-        interrupt();
-        rest_until(deadline);
+        match worker::green() {
+            Some((core, task)) => {
+                // SAFETY: the thread that runs is alive.
+                unsafe { task.as_ref() }.interrupts.look();
+                rest_green_until(core, task, deadline);
+            }
+            None => {
+                OsParker::current().park_until(deadline);
+            }
+        }
     }
 
     /// As [`rest`], until `deadline` at most.
     pub fn rest_until(deadline: Instant) {
-        let Some((core, task)) = worker::green() else {
-            OsParker::current().park_until(deadline);
-            return;
-        };
+        match worker::green() {
+            Some((core, task)) => rest_green_until(core, task, deadline),
+            None => {
+                OsParker::current().park_until(deadline);
+            }
+        }
+    }
+
+    fn rest_green_until(core: &Core, task: NonNull<Task>, deadline: Instant) {
         // SAFETY: the thread that runs is alive.
         let this = unsafe { task.as_ref() };
         if this.token.try_consume() {
@@ -211,7 +235,7 @@ mod on_threads {
         }
         // SAFETY: the run reference is borrowed for the length of the wait, and not dropped.
         let target = ManuallyDrop::new(unsafe { TaskRef::from_owned(task) });
-        let timers = &core.shared().remotes[core.index].timers;
+        let timers = &core.remote().timers;
         timers.with_deadline(&target, clock::nanos_of(deadline), || core.park(task));
     }
 

@@ -47,7 +47,7 @@ use bine_arch::stack::{Permit, Stack, StackCache};
 use crossbeam_deque::Worker as Deque;
 
 use crate::queue::LocalQueue;
-use crate::shared::Shared;
+use crate::shared::{Remote, Shared};
 use crate::task::{ANYWHERE, Task};
 use crate::token::Commit;
 use crate::unwinding;
@@ -118,7 +118,7 @@ pub(crate) struct Core {
     pub(crate) shared: NonNull<Shared>,
     pub(crate) index: usize,
     /// Part of `shared`, hence valid as long.
-    visible: NonNull<Visible>,
+    remote: NonNull<Remote>,
     pub(crate) fresh: Deque<Runnable>,
     pub(crate) ready: Deque<Runnable>,
     run_next_streak: Cell<u32>,
@@ -178,11 +178,11 @@ impl Core {
         stacks: StackCache,
     ) -> Self {
         // SAFETY: the caller's shared state outlives the worker.
-        let visible = NonNull::from(&*unsafe { shared.as_ref() }.remotes[index].visible);
+        let remote = NonNull::from(&*unsafe { shared.as_ref() }.remotes[index]);
         Self {
             shared,
             index,
-            visible,
+            remote,
             fresh,
             ready,
             run_next_streak: Cell::new(0),
@@ -211,10 +211,16 @@ impl Core {
         unsafe { self.shared.as_ref() }
     }
 
+    /// What all threads know of this worker.
+    #[inline]
+    pub(crate) fn remote(&self) -> &Remote {
+        // SAFETY: part of the shared state; see `shared`.
+        unsafe { self.remote.as_ref() }
+    }
+
     #[inline]
     fn visible(&self) -> &Visible {
-        // SAFETY: part of the shared state; see `shared`.
-        unsafe { self.visible.as_ref() }
+        &self.remote().visible
     }
 
     /// Runnable threads whose home is this worker.
@@ -284,14 +290,16 @@ impl Core {
     /// Parks `task`, which runs and has found no token, until it is unparked.
     #[inline]
     pub(crate) fn park(&self, task: NonNull<Task>) {
-        self.set_home(task);
-        if std::thread::panicking() {
+        let unwinds = std::thread::panicking();
+        self.set_home(task, unwinds);
+        if unwinds {
             return self.park_unwinding(task);
         }
         self.park_here(task);
     }
 
-    #[inline]
+    // Always, here and below: it has two callers, of which one is cold, and would else be a call.
+    #[inline(always)]
     fn park_here(&self, task: NonNull<Task>) {
         let next = self.next_context();
         // SAFETY: `task` is the thread that runs here.
@@ -319,14 +327,15 @@ impl Core {
     /// Puts `task`, which runs, at the back of the queue, if anything else is runnable here.
     #[inline]
     pub(crate) fn yield_now(&self, task: NonNull<Task>) {
-        self.set_home(task);
-        if std::thread::panicking() {
+        let unwinds = std::thread::panicking();
+        self.set_home(task, unwinds);
+        if unwinds {
             return self.yield_unwinding(task);
         }
         self.yield_here(task);
     }
 
-    #[inline]
+    #[inline(always)]
     fn yield_here(&self, task: NonNull<Task>) {
         let Some(next) = self.pick().and_then(|next| self.enter_task(next)) else {
             if self.stopping.get() || self.out_of_stacks.get() || self.recalled.get() {
@@ -344,26 +353,30 @@ impl Core {
     #[inline]
     pub(crate) fn checkpoint(&self, task: NonNull<Task>) {
         match self.budget.get() {
-            0 => {
-                // SAFETY: the thread that runs is alive.
-                if unsafe { task.as_ref() }.interrupts.look_to_yield() {
-                    self.yield_now(task);
-                }
-            }
+            0 => self.end_turn(task),
             left => self.budget.set(left - 1),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_turn(&self, task: NonNull<Task>) {
+        // SAFETY: the thread that runs is alive.
+        if unsafe { task.as_ref() }.interrupts.look_to_yield() {
+            self.yield_now(task);
         }
     }
 
     /// In a migrating runtime, a thread that is unwinding comes back to this OS thread: its panic
     /// count is a thread-local of std's, which cannot be moved where `unwinding` finds no means.
     #[inline]
-    fn set_home(&self, task: NonNull<Task>) {
+    fn set_home(&self, task: NonNull<Task>, unwinds: bool) {
         if !self.shared().migrating {
             return;
         }
         // SAFETY: the thread that runs is alive.
         let task = unsafe { task.as_ref() };
-        let stays = task.pinned || std::thread::panicking();
+        let stays = task.pinned || unwinds;
         let home = if stays { self.index as u32 } else { ANYWHERE };
         if !stays {
             self.shared().check_tls.look(NonNull::from(task), self.index);
@@ -380,7 +393,9 @@ impl Core {
         // SAFETY: this OS thread alone touches `left`; the context is the running thread's own. No
         // reference derived from `self` is used after the switch: the thread may have moved.
         unsafe {
-            *self.left.get() = left;
+            // Nothing is there that would have to be dropped.
+            debug_assert!(matches!(*self.left.get(), Left::Nothing));
+            self.left.get().write(left);
             let save = task.as_ref().context.get();
             let core = context::switch(save, next, ptr::from_ref(self) as usize) as *const Core;
             (*core).after_switch();
@@ -399,12 +414,18 @@ impl Core {
                 Commit::Notified => self.requeue(task),
             },
             Left::Yield(task) => self.requeue(task),
-            // SAFETY: the stack's thread has ended and we are on another one; this OS thread alone
-            // touches its cache.
-            Left::Ended(stack, permit) => unsafe {
-                (*self.stacks.get()).put(stack);
-                (*self.stacks.get()).release(permit);
-            },
+            Left::Ended(stack, permit) => self.take_back(stack, permit),
+        }
+    }
+
+    /// Apart, so that a switch that has nothing to take back saves no registers for it.
+    #[inline(never)]
+    fn take_back(&self, stack: Stack, permit: Permit) {
+        // SAFETY: the stack's thread has ended and we are on another one; this OS thread alone
+        // touches its cache.
+        unsafe {
+            (*self.stacks.get()).put(stack);
+            (*self.stacks.get()).release(permit);
         }
     }
 

@@ -6,8 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::task::TaskRef;
-use crate::wait::Unparker;
-use crate::worker;
+use crate::{wait, worker};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -46,7 +45,7 @@ impl Thread {
                 // continues the release sequence of those who unparked before, so the one park
                 // that takes the token for all of them sees what each of them wrote.
                 task.user_token.swap(true, Ordering::Release);
-                Unparker::from_task(task.clone()).unpark();
+                wait::unpark_green(task);
             }
             Inner::Os { thread, .. } => thread.unpark(),
         }

@@ -205,7 +205,9 @@ struct Registered<'a>(&'a TaskRef);
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         // SAFETY: by the one joiner, which detaches afterwards if at all.
-        drop(unsafe { self.0.completion.take_back() });
+        if let Some(joiner) = unsafe { self.0.completion.take_back() } {
+            drop(joiner);
+        }
     }
 }
 

@@ -1,18 +1,18 @@
 //! Waiting for nobody in particular: `park`, `sleep`, `yield_now`.
 
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::task::Task;
 use crate::{wait, worker};
 
 /// Waits until the calling thread's token is available, and consumes it. Does not return for
 /// another reason on a green thread.
 pub fn park() {
-    if worker::green().is_none() {
-        return std::thread::park();
-    }
+    let Some((_, task)) = worker::green() else { return std::thread::park() };
     let mut waited = false;
-    while !take_user_token() {
+    while !take_user_token(task) {
         wait::park();
         waited = true;
     }
@@ -24,18 +24,16 @@ pub fn park() {
 /// As [`park`], for `timeout` at most. One of zero lets other green threads go first if there is no
 /// token: whoever looks for something in a loop does not keep the others from bringing it about.
 pub fn park_timeout(timeout: Duration) {
-    if worker::green().is_none() {
-        return std::thread::park_timeout(timeout);
-    }
+    let Some((_, task)) = worker::green() else { return std::thread::park_timeout(timeout) };
     if timeout.is_zero() {
-        return match take_user_token() {
+        return match take_user_token(task) {
             true => had_not_to_wait(),
             false => yield_now(),
         };
     }
     let Some(deadline) = Instant::now().checked_add(timeout) else { return park() };
     let mut waited = false;
-    while !take_user_token() && Instant::now() < deadline {
+    while !take_user_token(task) && Instant::now() < deadline {
         wait::park_until(deadline);
         waited = true;
     }
@@ -51,8 +49,8 @@ fn had_not_to_wait() {
     wait::checkpoint();
 }
 
-fn take_user_token() -> bool {
-    let (_, task) = worker::green().expect("called on a green thread");
+/// `task` is the calling thread.
+fn take_user_token(task: NonNull<Task>) -> bool {
     // SAFETY: the thread that runs is alive. Acquire pairs with the Release in `unpark`.
     unsafe { task.as_ref() }.user_token.swap(false, Ordering::Acquire)
 }

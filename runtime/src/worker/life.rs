@@ -6,6 +6,7 @@ use bine_arch::context;
 use bine_arch::stack::{Permit, Stack};
 
 use super::{Core, Left, OPERATION_BUDGET, core};
+use crate::shared::Shared;
 use crate::task::{Task, TaskRef};
 use crate::wait::Unparker;
 
@@ -20,7 +21,7 @@ pub(super) unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
         // reference is ours.
         let joiner = unsafe {
             Task::run(task);
-            current_worker().shared().count_end(current_worker().index);
+            Shared::count_end(current_worker());
             Task::complete(task)
         };
         // Here, where the thread is still whole: a waker is somebody's code, and may block.
@@ -99,7 +100,9 @@ fn leave_for_good(core: &Core, stack: Stack, permit: Permit, next: Option<NonNul
     // SAFETY: this OS thread alone touches `left`. `context` is the root's or was just taken out of
     // a run queue; the stack that runs holds nothing that is still needed.
     unsafe {
-        *core.left.get() = Left::Ended(stack, permit);
+        // Nothing is there that would have to be dropped.
+        debug_assert!(matches!(*core.left.get(), Left::Nothing));
+        core.left.get().write(Left::Ended(stack, permit));
         context::switch_final(context, ptr::from_ref(core) as usize)
     }
 }

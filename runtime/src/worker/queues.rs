@@ -65,9 +65,14 @@ impl Core {
     /// peer finds them, should the worker be held by the one that it runs first.
     #[inline]
     fn take_in(&self) {
-        if self.inbox().is_empty() {
-            return;
+        if !self.inbox().is_empty() {
+            self.empty_inbox();
         }
+    }
+
+    /// Apart, so that a pick that does not come here saves no registers for it.
+    #[inline(never)]
+    fn empty_inbox(&self) {
         self.inbox().drain(|task| {
             let task = NonNull::new(task).expect("what is queued is a thread");
             // SAFETY: the run reference is ours, and so is the thread's state; it is in no queue.
@@ -112,7 +117,7 @@ impl Core {
     }
 
     fn oldest_fresh(&self) -> Option<NonNull<Task>> {
-        match self.shared().remotes[self.index].fresh.steal() {
+        match self.remote().fresh.steal() {
             Steal::Success(Runnable(task)) => Some(task),
             Steal::Empty | Steal::Retry => None,
         }
@@ -140,12 +145,18 @@ impl Core {
 
     #[inline]
     fn take_run_next(&self) -> Option<NonNull<Task>> {
+        let slot = &self.visible().run_next;
         // Relaxed: a hint, but for what this OS thread itself has put there.
-        if self.visible().run_next.load(Ordering::Relaxed).is_null() {
+        let Some(mut task) = NonNull::new(slot.load(Ordering::Relaxed)) else {
             self.run_next_streak.set(0);
             return None;
+        };
+        if self.shared().migrating {
+            task = self.replace_run_next(ptr::null_mut())?;
+        } else {
+            // Nobody else takes threads from here.
+            slot.store(ptr::null_mut(), Ordering::Relaxed);
         }
-        let task = self.replace_run_next(ptr::null_mut())?;
         let streak = self.run_next_streak.get();
         if streak < RUN_NEXT_LIMIT {
             self.run_next_streak.set(streak + 1);
@@ -229,7 +240,7 @@ impl Core {
     pub(super) fn set_residents(&self, residents: usize) {
         self.residents.set(residents);
         // Relaxed: a hint for the peers.
-        self.shared().remotes[self.index].residents.store(residents, Ordering::Relaxed);
+        self.remote().residents.store(residents, Ordering::Relaxed);
     }
 
     /// Queues a thread that the caller took out of PARKED.
@@ -249,7 +260,7 @@ impl Core {
 
     #[inline]
     pub(crate) fn inbox(&self) -> &crate::queue::Inbox<Task> {
-        &self.shared().remotes[self.index].inbox
+        &self.remote().inbox
     }
 
     // ---- timers ----
@@ -257,7 +268,7 @@ impl Core {
     /// When this worker's first timer is due, or [`NEVER`].
     #[inline]
     pub(crate) fn next_timer(&self) -> u64 {
-        self.shared().remotes[self.index].timers.next()
+        self.remote().timers.next()
     }
 
     /// Wakes the threads whose timers on this worker are due.
