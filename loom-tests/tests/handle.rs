@@ -59,7 +59,8 @@ impl Runtime {
     }
 }
 
-/// One spawns through a handle while the owner shuts the runtime down and its worker leaves.
+/// One spawns through a handle while a worker starts, as a spare may at any time, and the owner shuts
+/// the runtime down.
 #[test]
 fn no_spawn_is_lost() {
     model("no_spawn_is_lost", || {
@@ -70,10 +71,10 @@ fn no_spawn_is_lost() {
             settled: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
         });
-        runtime.presence.enter();
         let (here, there) = (Arc::clone(&runtime), Arc::clone(&runtime));
-        let worker = thread::spawn(move || here.work());
         let spawner = thread::spawn(move || there.spawn());
+        runtime.presence.enter();
+        let worker = thread::spawn(move || here.work());
         runtime.presence.close();
         runtime.leave();
         let (ran, accepted) = (worker.join().unwrap(), spawner.join().unwrap());

@@ -36,6 +36,36 @@ fn a_doze_against_a_worker_that_wakes_up() {
     });
 }
 
+/// A worker that works looks asleep for a moment, while its last look finds something. The monitor does
+/// not doze for good.
+#[test]
+fn a_doze_against_a_worker_that_stays_awake() {
+    model("monitor::a_doze_against_a_worker_that_stays_awake", || {
+        let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
+        let monitor = thread::current();
+        let worker = {
+            let (idle, doze) = (idle.clone(), doze.clone());
+            thread::spawn(move || {
+                // `search::sleep`.
+                idle.fall_asleep(0, false);
+                let _searches = idle.stay_awake(0, false);
+                if doze.disturb_if_dozing() {
+                    monitor.unpark();
+                }
+            })
+        };
+        // `Monitor::doze`.
+        doze.begin();
+        if !idle.is_asleep(0) {
+            doze.disturb();
+        }
+        while doze.lasts() {
+            thread::park();
+        }
+        worker.join().unwrap();
+    });
+}
+
 /// `search::run` of a worker, or of a spare, until somebody has found the one item: whoever that is
 /// ends the model.
 fn work(workers: &Workers, index: usize, mut searching: bool) {

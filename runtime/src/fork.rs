@@ -9,7 +9,7 @@
 //! | spawning on a runtime of the parent's | an error |
 //! | joining a thread of such a runtime that has not ended | a panic |
 //! | the green thread that forked waits | a panic; where it cannot be unwound, the process aborts |
-//! | that thread ends, or a `blocking` closure that forked returns | the process aborts: nothing is left that could run there |
+//! | that thread ends, or a `blocking` closure or a callback of a runtime's (`on_hold`, say) that forked returns | the process aborts: nothing is left that could run there |
 //! | an OS thread waits without a limit, and is the only one | a panic |
 //! | it waits for a lock or a channel of bine's | as with std's: nobody can say who holds it |
 //! | `blocking` | runs in place |
@@ -116,9 +116,10 @@ pub(crate) fn panic_alone() -> ! {
 
 /// The child has come to where only its parent could go on.
 pub(crate) fn abort_child() -> ! {
-    let text = "fatal: this process was forked by a green thread or from within `blocking`, and has \
-                come to where only its parent can go on: what forked has ended, or waits where it \
-                cannot be unwound. Have the child exec or exit, or fork from an OS thread\n";
+    let text = "fatal: this process was forked by a green thread, or from within `blocking` or a \
+                callback of a runtime's, and has come to where only its parent can go on: what \
+                forked has ended, or waits where it cannot be unwound. Have the child exec or exit, \
+                or fork from an OS thread\n";
     // Not by way of std, whose lock another thread of the parent's may have held.
     // SAFETY: the text is valid for its length. There is nobody to tell of a failure.
     let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

@@ -38,9 +38,7 @@ pub(crate) fn run(core: &Core) {
     let mut random = fast_random(core.index);
     let mut searching = false;
     while !core.shared().is_stopping() {
-        if core.is_off_duty() {
-            core.hand_back();
-        }
+        core.hand_back_if_recalled();
         if let Some(task) = core.pick() {
             stop_searching(core, &mut searching);
             core.run_from_root(task);
@@ -172,7 +170,10 @@ fn sleep(core: &Core, searching: bool) -> bool {
         false => !core.inbox().is_empty(),
     };
     if has_work || shared.is_stopping() {
-        return shared.idle.stay_awake(index, searching);
+        let searches = shared.idle.stay_awake(index, searching);
+        // The monitor may have seen it asleep in between.
+        monitor::worker_wakes();
+        return searches;
     }
     let started = clock::now();
     let spun = core.spins() && spin(core, started);
@@ -209,7 +210,9 @@ fn sleep_deeply(core: &Core) {
     shared.count_sleep(index);
     let mut reaper = Reaper::new(core);
     while shared.idle.is_asleep(index) {
-        let timer = core.next_timer().min(shared.next_held_timer());
+        // (A spare off duty fires none but its own, and must not wake up for others.)
+        let held = if core.is_off_duty() { NEVER } else { shared.next_held_timer() };
+        let timer = core.next_timer().min(held);
         let reap = reaper.next();
         match timer.min(reap) {
             NEVER => thread::park(),

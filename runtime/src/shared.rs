@@ -190,6 +190,8 @@ impl Shared {
     pub(crate) fn stop_in_child(&self) {
         // Relaxed: the child has one thread.
         self.stopping.store(true, Ordering::Relaxed);
+        // The parent's monitor may have been looking at something: nobody waits for that here.
+        self.inspected.store(ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// Wakes a worker, if one sleeps and none searches, after stealable work was queued.

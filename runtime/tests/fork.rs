@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bine_runtime::thread::{self, JoinHandle};
-use bine_runtime::{Builder, Handle, Runtime, block_on, blocking, wait};
+use bine_runtime::{Builder, Handle, Hold, Runtime, block_on, blocking, wait};
 use forked::{fork, panics};
 use modes::runtimes_of;
 
@@ -260,17 +260,20 @@ fn a_green_thread_that_ends_in_the_child_ends_it() {
     });
 }
 
+/// Forks. The child does nothing before it leaves its green thread, or the callback, and ends in a
+/// while if it hangs.
+fn split() -> libc::pid_t {
+    // SAFETY: as above.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: SIGALRM ends the process.
+        unsafe { libc::alarm(30) };
+    }
+    child
+}
+
 /// Forks on a green thread, or in a blocking call of one, and lets the child leave it. Its status.
 fn fork_and_leave(runtime: &Runtime, how: usize) -> libc::c_int {
-    fn split() -> libc::pid_t {
-        // SAFETY: the child does nothing before it leaves its green thread.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: SIGALRM ends the process.
-            unsafe { libc::alarm(30) };
-        }
-        child
-    }
     let child = runtime.run(move || match how {
         0 => split(),
         1 => match split() {
@@ -279,11 +282,58 @@ fn fork_and_leave(runtime: &Runtime, how: usize) -> libc::c_int {
         },
         _ => blocking(split),
     });
+    status_of(child)
+}
+
+fn status_of(child: libc::pid_t) -> libc::c_int {
     assert!(child > 0, "the child has come to where its parent waits");
     let mut status = 0;
     // SAFETY: `status` is valid for the call.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } != child {}
     status
+}
+
+/// As the child's worker, or monitor, it would work for the parent's runtime.
+#[test]
+fn a_callback_that_has_forked_does_not_return_in_the_child() {
+    const NAME: &str = "a_callback_that_has_forked_does_not_return_in_the_child";
+    if !child::is_child() {
+        return child::run_to_success(NAME, &[]);
+    }
+    let (tell, told) = mpsc::channel();
+    let forks = move || tell.send(split()).unwrap();
+    let aborts = || {
+        let status = status_of(told.recv().unwrap());
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status}");
+    };
+    let builder = || Builder::new().workers(1);
+
+    let on_start = forks.clone();
+    drop(builder().on_worker_start(move |_| on_start()).build().unwrap());
+    aborts();
+
+    let on_stop = forks.clone();
+    drop(builder().on_worker_stop(move |_| on_stop()).build().unwrap());
+    aborts();
+
+    let on_hold = move |hold: &Hold| {
+        if !hold.is_over() {
+            forks();
+        }
+    };
+    let runtime = builder().on_hold(on_hold).build().unwrap();
+    let release = Arc::new(AtomicBool::new(false));
+    let this = release.clone();
+    let hog = runtime.spawn(move || {
+        while !this.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    });
+    let waits = runtime.spawn(|| ());
+    aborts();
+    release.store(true, Ordering::Relaxed);
+    hog.join().unwrap();
+    waits.join().unwrap();
 }
 
 /// A child may fork again.

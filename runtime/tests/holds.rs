@@ -304,3 +304,238 @@ fn a_runtime_that_is_held_can_be_dropped() {
         release.store(true, Ordering::Relaxed);
     }
 }
+
+/// Calls what it holds when it is dropped.
+struct WhenDropped<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for WhenDropped<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn a_callback_may_own_another_runtime() {
+    let other = Builder::new().workers(1).build().unwrap();
+    let builder = Builder::new().workers(1).on_hold(move |_| other.run(|| ()));
+    let runtime = builder.build().unwrap();
+    assert_eq!(runtime.run(|| 1), 1);
+    drop(runtime);
+    // The monitor goes on.
+    what_has_not_run_gets_a_worker(&Builder::new().workers(1).build().unwrap());
+}
+
+#[test]
+fn what_a_callback_owns_may_panic_when_it_is_dropped() {
+    // By whoever drops the runtime.
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let fails = |dropped: &Arc<AtomicUsize>| {
+        let dropped = dropped.clone();
+        WhenDropped(move || {
+            dropped.fetch_add(1, Ordering::Relaxed);
+            std::panic::resume_unwind(Box::new("ignored"));
+        })
+    };
+    let owned = fails(&dropped);
+    let builder = Builder::new().workers(1).on_hold(move |_| {
+        let _owned = &owned;
+    });
+    drop(builder.build().unwrap());
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+
+    // By the monitor, which calls it while the runtime is dropped.
+    let (called, release) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (tell, wait, owned) = (called.clone(), release.clone(), fails(&dropped));
+    let builder = Builder::new().workers(1).on_hold(move |_| {
+        let _owned = &owned;
+        tell.store(true, Ordering::Relaxed);
+        compute_until(|| wait.load(Ordering::Relaxed));
+    });
+    let runtime = builder.build().unwrap();
+    let hogs = Hogs::new(&runtime, 1);
+    let waits = runtime.spawn(|| ());
+    compute_until(|| called.load(Ordering::Relaxed));
+    drop(hogs);
+    waits.join().unwrap();
+    drop(runtime);
+    release.store(true, Ordering::Relaxed);
+    compute_until(|| dropped.load(Ordering::Relaxed) == 2);
+    what_has_not_run_gets_a_worker(&Builder::new().workers(1).build().unwrap());
+}
+
+/// With the monitor's help.
+fn what_has_not_run_gets_a_worker(runtime: &Runtime) {
+    let _hogs = Hogs::new(runtime, runtime.metrics().workers);
+    assert_eq!(runtime.run(|| 7), 7);
+}
+
+#[test]
+fn a_callback_may_drop_its_runtime_and_build_another() {
+    for migrates in [false, true] {
+        let runtime: Arc<Mutex<Option<Runtime>>> = Arc::default();
+        let (done, this) = (Arc::new(AtomicBool::new(false)), runtime.clone());
+        let tell = done.clone();
+        let builder = Builder::new()
+            .workers(1)
+            .shutdown_timeout(Duration::from_millis(20))
+            .on_hold(move |_| {
+                if let Some(runtime) = this.lock().unwrap().take() {
+                    drop(runtime);
+                    assert_eq!(Builder::new().workers(1).build().unwrap().run(|| 3), 3);
+                    tell.store(true, Ordering::Relaxed);
+                }
+            });
+        // SAFETY: no green thread here borrows std's thread-locals.
+        let builder = if migrates { unsafe { builder.migrate() } } else { builder };
+        let release = Arc::new(AtomicBool::new(false));
+        {
+            let mut slot = runtime.lock().unwrap();
+            let built = slot.insert(builder.build().unwrap());
+            let release = release.clone();
+            built.spawn(move || compute_until(|| release.load(Ordering::Relaxed)));
+            built.spawn(|| ());
+            built.spawn(|| ());
+        }
+        compute_until(|| done.load(Ordering::Relaxed));
+        release.store(true, Ordering::Relaxed);
+        what_has_not_run_gets_a_worker(&Builder::new().workers(1).build().unwrap());
+    }
+}
+
+/// At whatever moment: before a spare is needed, while one starts, while it works, and while another
+/// one does.
+#[test]
+fn a_runtime_can_be_dropped_while_its_spares_start() {
+    for round in 0..12 {
+        let builder = Builder::new().workers(1).shutdown_timeout(Duration::from_millis(2));
+        for runtime in both(builder) {
+            let release = Arc::new(AtomicBool::new(false));
+            let running = Arc::new(AtomicUsize::new(0));
+            for _ in 0..4 {
+                let (release, running) = (release.clone(), running.clone());
+                runtime.spawn(move || {
+                    running.fetch_add(1, Ordering::Relaxed);
+                    compute_until(|| release.load(Ordering::Relaxed));
+                });
+            }
+            // Each of them but the first runs on a spare.
+            compute_until(|| running.load(Ordering::Relaxed) > round % 4);
+            drop(runtime);
+            release.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_spare_may_drop_its_runtime_before_it_works() {
+    for migrates in [false, true] {
+        let runtime: Arc<Mutex<Option<Runtime>>> = Arc::default();
+        let (this, done) = (runtime.clone(), Arc::new(AtomicBool::new(false)));
+        let tell = done.clone();
+        let builder = Builder::new()
+            .workers(1)
+            .shutdown_timeout(Duration::from_millis(20))
+            .on_worker_start(move |worker| {
+                if worker > 0 {
+                    drop(this.lock().unwrap().take());
+                    tell.store(true, Ordering::Relaxed);
+                }
+            });
+        // SAFETY: no green thread here borrows std's thread-locals.
+        let builder = if migrates { unsafe { builder.migrate() } } else { builder };
+        let release = Arc::new(AtomicBool::new(false));
+        {
+            let mut slot = runtime.lock().unwrap();
+            let built = slot.insert(builder.build().unwrap());
+            let release = release.clone();
+            built.spawn(move || compute_until(|| release.load(Ordering::Relaxed)));
+            built.spawn(|| ());
+        }
+        compute_until(|| done.load(Ordering::Relaxed));
+        release.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_runtime_may_be_dropped_with_the_thread_locals_of_an_os_thread() {
+    thread_local! {
+        static RUNTIME: Mutex<Option<Runtime>> = const { Mutex::new(None) };
+    }
+    for runtime in both(Builder::new().workers(1)) {
+        let handle = runtime.handle();
+        let owner = std::thread::spawn(move || {
+            RUNTIME.with(|slot| *slot.lock().unwrap() = Some(runtime));
+            RUNTIME.with(|slot| slot.lock().unwrap().as_ref().unwrap().spawn(thread::park));
+        });
+        owner.join().unwrap();
+        assert!(thread::Builder::new().spawn_on(&handle, || ()).is_err());
+    }
+}
+
+#[test]
+fn a_spare_off_duty_sleeps_through_the_timers_of_a_worker_that_is_held() {
+    const SLEEP: Duration = Duration::from_millis(100);
+    let (called, release) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (tell, wait) = (called.clone(), release.clone());
+    let runtime = Builder::new()
+        .workers(1)
+        .hold_threshold(Duration::ZERO)
+        .on_hold(move |hold| {
+            if hold.thread_name() == Some("the hog") {
+                // The monitor fires nothing meanwhile.
+                tell.store(true, Ordering::Relaxed);
+                compute_until(|| wait.load(Ordering::Relaxed));
+            }
+        })
+        .build()
+        .unwrap();
+    let (rounds, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let resident = || {
+        let (this, stop) = (rounds.clone(), stop.clone());
+        let before = rounds.load(Ordering::Relaxed);
+        let thread = runtime.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                this.fetch_add(1, Ordering::Relaxed);
+                thread::park();
+            }
+        });
+        compute_until(|| rounds.load(Ordering::Relaxed) > before);
+        thread
+    };
+    let hogs = Hogs::new(&runtime, 1);
+    let of_the_spare = resident();
+    drop(hogs);
+    await_metrics(&runtime, |metrics| metrics.spares_on_duty == 0);
+
+    let of_the_worker = resident();
+    let start = Instant::now();
+    let sleeper = runtime.spawn(|| thread::sleep(SLEEP));
+    let (running, hold) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let (this, held) = (running.clone(), hold.clone());
+    let hog = thread::Builder::new().name("the hog".to_owned()).spawn_on(&runtime, move || {
+        this.store(true, Ordering::Relaxed);
+        compute_until(|| !held.load(Ordering::Relaxed));
+    });
+    compute_until(|| running.load(Ordering::Relaxed));
+    // Waits, and can run nowhere else.
+    of_the_worker.thread().unpark();
+    // Without `membarrier`, as under emulators, there are no names: then the monitor goes on.
+    let given_up = Instant::now() + 3 * SLEEP;
+    compute_until(|| called.load(Ordering::Relaxed) || Instant::now() > given_up);
+    let before = rounds.load(Ordering::Relaxed);
+    of_the_spare.thread().unpark();
+    compute_until(|| rounds.load(Ordering::Relaxed) > before);
+    compute_until(|| start.elapsed() > 2 * SLEEP);
+    let sleeps = runtime.metrics().sleeps;
+    compute_until(|| start.elapsed() > 3 * SLEEP);
+    let sleeps = runtime.metrics().sleeps - sleeps;
+    release.store(true, Ordering::Relaxed);
+    hold.store(false, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
+    of_the_spare.thread().unpark();
+    of_the_worker.thread().unpark();
+    for thread in [hog.unwrap(), sleeper, of_the_spare, of_the_worker] {
+        thread.join().unwrap();
+    }
+    assert!(sleeps < 100, "it fell asleep {sleeps} times");
+}

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The fences are totally ordered: if (A) comes first, the worker sees DOZING; if (B) does, the
-//! monitor sees the worker awake.
+//! monitor sees the worker awake. A worker whose last look finds work was asleep for a moment, too, and
+//! does as one that wakes up.
 
 use crate::primitive::atomic::{AtomicBool, Ordering, fence};
 

@@ -77,7 +77,10 @@ impl Told {
     /// A panic is the hook's to report, and not the end of the monitor.
     pub(super) fn tell(self) {
         let Self { hold, to } = self;
-        let _reported = panic::catch_unwind(AssertUnwindSafe(|| to(&hold)));
+        // The callback goes in there, too: its runtime may be gone by now, and this be the last one.
+        let result = panic::catch_unwind(AssertUnwindSafe(move || to(&hold)));
+        // The payload may panic when it is dropped.
+        result.unwrap_or_else(std::mem::forget);
     }
 }
 

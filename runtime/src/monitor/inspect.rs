@@ -24,8 +24,7 @@
 
 use std::panic::Location;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::shared::Shared;
 use crate::worker::Visible;
@@ -74,8 +73,19 @@ pub(super) fn inspect(shared: &Shared, visible: &Visible) -> Option<Identity> {
 
 /// Whether the system has the barrier for this process, which is asked once.
 fn has_membarrier() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    *REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+    const UNKNOWN: u8 = 2;
+    // No `OnceLock`: a fork while the monitor asks, which takes a while, would leave the child's own
+    // monitor waiting for it.
+    static REGISTERED: AtomicU8 = AtomicU8::new(UNKNOWN);
+    // Relaxed: nothing but the answer.
+    match REGISTERED.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+            REGISTERED.store(u8::from(registered), Ordering::Relaxed);
+            registered
+        }
+        registered => registered == 1,
+    }
 }
 
 fn membarrier(command: libc::c_int) -> bool {

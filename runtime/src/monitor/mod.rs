@@ -34,20 +34,21 @@ pub(crate) use self::{
 /// The monitor of this process.
 #[cfg(not(bine_loom))]
 mod process {
+    use std::panic::{self, AssertUnwindSafe};
     use std::ptr::{self, NonNull};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicPtr, Ordering};
     use std::time::Duration;
-    use std::{io, process, thread};
+    use std::{io, mem, process, thread};
 
     use parking_lot::Mutex;
 
     use super::doze::Doze;
     use super::hold::Told;
     use super::watch::{Settings, Watch};
-    use crate::clock;
     use crate::runtime::release_thread;
     use crate::shared::Shared;
+    use crate::{clock, fork};
 
     /// The time between two looks.
     const INTERVAL: Duration = Duration::from_millis(1);
@@ -59,8 +60,10 @@ mod process {
     const IDLE: u32 = 10;
 
     struct Monitor {
-        /// The process that has the thread: a fork has this, but not the thread.
+        /// The process that has the thread: a fork has this, but not the thread. Both, since a bare
+        /// system call counts no generation, and ids come again.
         pid: u32,
+        generation: fork::Generation,
         watches: Mutex<Vec<Watch>>,
         thread: OnceLock<thread::Thread>,
         doze: Doze,
@@ -80,11 +83,12 @@ mod process {
         loop {
             // SAFETY: never freed.
             match unsafe { found.as_ref() } {
-                Some(monitor) if monitor.pid == process::id() => return monitor,
+                Some(monitor) if monitor.is_here() => return monitor,
                 _ => {}
             }
             let monitor = Box::into_raw(Box::new(Monitor {
                 pid: process::id(),
+                generation: fork::Generation::current(),
                 watches: Mutex::default(),
                 thread: OnceLock::new(),
                 doze: Doze::new(),
@@ -139,7 +143,13 @@ mod process {
     /// Has a runtime watched no longer. When this returns the monitor uses `shared` no more.
     pub(crate) fn forget(shared: NonNull<Shared>) {
         if let Some(monitor) = current() {
-            monitor.watches.lock().retain(|watch| !watch.is_of(shared));
+            let mut watches = monitor.watches.lock();
+            let place = watches.iter().position(|watch| watch.is_of(shared));
+            let watch = place.map(|place| watches.swap_remove(place));
+            drop(watches);
+            // Its callbacks go without the lock: what they have captured may be another runtime. If
+            // that panics, it is the hook's to report, and the shutdown goes on.
+            panic::catch_unwind(AssertUnwindSafe(|| drop(watch))).unwrap_or_else(mem::forget);
         }
     }
 
@@ -154,6 +164,10 @@ mod process {
     }
 
     impl Monitor {
+        fn is_here(&self) -> bool {
+            self.generation == fork::Generation::current() && self.pid == process::id()
+        }
+
         fn unpark(&self) {
             if let Some(thread) = self.thread.get() {
                 thread.unpark();
@@ -165,7 +179,12 @@ mod process {
             let mut told = Vec::new();
             loop {
                 let seen = self.look(&mut told);
-                told.drain(..).for_each(Told::tell);
+                for told in told.drain(..) {
+                    told.tell();
+                    if !self.is_here() {
+                        fork::abort_child();
+                    }
+                }
                 idle = if seen.awake { 0 } else { idle + 1 };
                 unchanged = if seen.changed { 0 } else { unchanged + 1 };
                 if idle > IDLE {

@@ -147,6 +147,10 @@ impl Builder {
     /// It runs on no green thread, and the runtime is not there for it yet. If it panics, no runtime
     /// is built: the error says so. Workers that have started by then stop, as usual.
     ///
+    /// A spare worker calls it when it is first needed, with a number after those of the workers. It
+    /// must not wait for green threads of this runtime then, and a panic is reported and otherwise
+    /// ignored.
+    ///
     /// ```
     /// use std::sync::Arc;
     /// use std::sync::atomic::{AtomicUsize, Ordering};

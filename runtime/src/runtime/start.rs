@@ -13,12 +13,11 @@ use parking_lot::Mutex;
 
 use super::affinity;
 use super::callbacks::Callbacks;
-use crate::clock;
 use crate::queue::Inbox;
-use crate::search;
 use crate::shared::{Counters, Remote, Shared};
 use crate::timer::Timers;
 use crate::worker::Core;
+use crate::{clock, fork, search};
 
 /// What others will know of a worker.
 pub(super) fn remote() -> CachePadded<Remote> {
@@ -111,9 +110,11 @@ fn start(
         let SharedForWorker(shared) = { for_worker };
         overflow::protect_thread();
         // SAFETY: this worker was counted before its OS thread was started, and leaves once: here or
-        // at the end of its work.
+        // at the end of its work. The shared state is kept until then.
         unsafe {
-            match begin() {
+            let setup = begin();
+            abort_in_child(shared.as_ref());
+            match setup {
                 Some(setup) => work(shared, index, &setup.callbacks),
                 None => Shared::leave(shared),
             }
@@ -137,6 +138,13 @@ fn start(
     })
 }
 
+/// After a callback, which may have forked: what works here has to do so in the parent alone.
+fn abort_in_child(shared: &Shared) {
+    if shared.is_forked() {
+        fork::abort_child();
+    }
+}
+
 /// The life of a worker's OS thread.
 ///
 /// # Safety
@@ -158,6 +166,7 @@ unsafe fn work(shared: NonNull<Shared>, index: usize, callbacks: &Callbacks) {
     this.remotes[index].haunted.store(haunted, Ordering::Relaxed);
     drop(core);
     callbacks.call_stop(index);
+    abort_in_child(this);
     // SAFETY: the caller's promise.
     unsafe { Shared::leave(shared) };
     // Green threads were abandoned that may hold references into this OS thread's thread-locals,
@@ -166,5 +175,29 @@ unsafe fn work(shared: NonNull<Shared>, index: usize, callbacks: &Callbacks) {
         loop {
             thread::park();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check_tls::CheckTls;
+
+    /// Without threads: a spare is recalled, and put on duty again before it has got to its root
+    /// context. It used to pick nothing any more.
+    #[test]
+    fn a_spare_that_is_on_duty_again_when_it_notices_its_recall_goes_on() {
+        let remotes = (0..2).map(|_| remote()).collect();
+        let check_tls = CheckTls::from_environment(false).unwrap();
+        let shared = Box::new(Shared::new(remotes, 1, false, check_tls, 64 << 10));
+        let (fresh, ready) = shared.remotes[1].reserve.lock().take().unwrap();
+        let stacks = StackCache::with_stack_size(64 << 10).unwrap_or_default();
+        let spare = Core::new(NonNull::from(&*shared), 1, fresh, ready, stacks);
+        while !spare.is_recalled() {
+            assert!(spare.pick().is_none());
+        }
+        shared.idle.set_duty(1, true);
+        spare.hand_back_if_recalled();
+        assert!(!spare.is_recalled());
     }
 }

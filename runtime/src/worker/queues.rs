@@ -305,9 +305,18 @@ impl Core {
         self.index >= shared.workers && !shared.idle.is_on_duty(self.index)
     }
 
-    /// From the root context: gives what others can run to them.
-    pub(crate) fn hand_back(&self) {
-        self.recalled.set(false);
+    /// From the root context. A spare that was recalled may be on duty again by now: it picks anew all
+    /// the same.
+    #[inline]
+    pub(crate) fn hand_back_if_recalled(&self) {
+        let recalled = self.recalled.replace(false);
+        if recalled || self.is_off_duty() {
+            self.hand_back();
+        }
+    }
+
+    /// Gives what others can run to them.
+    fn hand_back(&self) {
         if let Some(next) = self.replace_run_next(ptr::null_mut()) {
             self.requeue(next);
         }
