@@ -58,6 +58,58 @@ pub(crate) struct CheckTls {
     mode: Mode,
 }
 
+/// One look at a time, and none while the process forks: a look takes locks, std's for backtraces among
+/// them, which nobody would give back in the child.
+#[cfg(debug_assertions)]
+pub(crate) mod turn {
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+    use std::thread;
+
+    /// No lock that keeps a list of those who wait: they are not in the child.
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    /// The OS thread that has it in order to fork, or 0.
+    static FORKS: AtomicI32 = AtomicI32::new(0);
+
+    pub(crate) fn take() {
+        // Acquire pairs with the Release in `give_back`.
+        while TAKEN.swap(true, Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+
+    pub(crate) fn give_back() {
+        TAKEN.store(false, Ordering::Release);
+    }
+
+    fn caller() -> i32 {
+        // SAFETY: it has no conditions.
+        unsafe { libc::gettid() }
+    }
+
+    // The handlers of a fork. Each may be registered twice, and so be called twice.
+
+    pub(crate) extern "C" fn before_fork() {
+        // Relaxed, here and below: what the caller itself has stored is all that matters.
+        if FORKS.load(Ordering::Relaxed) != caller() {
+            take();
+            FORKS.store(caller(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) extern "C" fn in_parent() {
+        if FORKS.load(Ordering::Relaxed) == caller() {
+            FORKS.store(0, Ordering::Relaxed);
+            give_back();
+        }
+    }
+
+    /// Where nobody else is there.
+    pub(crate) fn in_child() {
+        FORKS.store(0, Ordering::Relaxed);
+        give_back();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Off,
@@ -99,8 +151,13 @@ impl CheckTls {
     #[inline]
     pub(crate) fn look(self, task: NonNull<Task>, worker: usize) {
         #[cfg(debug_assertions)]
-        if self.mode != Mode::Off && scan::look(task, worker) && self.mode == Mode::Abort {
-            std::process::abort();
+        if self.mode != Mode::Off {
+            turn::take();
+            let found = scan::look(task, worker);
+            turn::give_back();
+            if found && self.mode == Mode::Abort {
+                std::process::abort();
+            }
         }
         #[cfg(not(debug_assertions))]
         let _ = (task, worker);

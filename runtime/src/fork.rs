@@ -33,6 +33,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{fs, io, process};
 
+#[cfg(debug_assertions)]
+use crate::check_tls::turn;
 use crate::worker;
 
 /// The error of whoever wants the workers of the parent's to do something.
@@ -76,6 +78,8 @@ unsafe extern "C" {
 
 /// Runs in the child, before `fork` returns there; async-signal-safe.
 extern "C" fn mark_child() {
+    #[cfg(debug_assertions)]
+    turn::in_child();
     GENERATION.fetch_add(1, Ordering::Relaxed);
     if let Some(core) = worker::core() {
         core.forked();
@@ -92,9 +96,14 @@ pub(crate) fn watch() -> io::Result<()> {
     if WATCHING.load(Ordering::Relaxed) {
         return Ok(());
     }
-    // SAFETY: `mark_child` is a function of this program and does nothing that is not allowed
+    #[cfg(debug_assertions)]
+    let (before, in_parent): (Option<extern "C" fn()>, Option<extern "C" fn()>) =
+        (Some(turn::before_fork), Some(turn::in_parent));
+    #[cfg(not(debug_assertions))]
+    let (before, in_parent) = (None, None);
+    // SAFETY: these are functions of this program; `mark_child` does nothing that is not allowed
     // between a fork and an exec.
-    let error = unsafe { pthread_atfork(None, None, Some(mark_child)) };
+    let error = unsafe { pthread_atfork(before, in_parent, Some(mark_child)) };
     if error != 0 {
         let error = io::Error::from_raw_os_error(error);
         let text = format!("cannot register a fork handler: {error}");

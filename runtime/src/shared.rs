@@ -292,7 +292,8 @@ impl Shared {
     pub(crate) fn await_inspection(&self, task: NonNull<Task>) {
         // The other half of this fence is the monitor's membarrier; see `monitor::inspect`.
         compiler_fence(Ordering::SeqCst);
-        if self.inspected.load(Ordering::Relaxed) == task.as_ptr() {
+        // Acquire pairs with the Releases there: a look that was before is over before the thread is freed.
+        if self.inspected.load(Ordering::Acquire) == task.as_ptr() {
             self.inspection_lasts(task);
         }
     }

@@ -109,6 +109,14 @@ fn a_runtime_of_the_childs_own_works() {
     });
 }
 
+/// The locks that a look at a stack takes are free in the child.
+#[test]
+fn a_runtime_of_the_childs_own_works_while_stacks_are_looked_at() {
+    if !child::is_child() {
+        child::run_to_success("a_runtime_of_the_childs_own_works", &[("BINE_CHECK_TLS", "1")]);
+    }
+}
+
 /// An OS thread that is woken by another one of the child's is not alone, and one that was woken before
 /// that ended was not in vain.
 #[test]

@@ -205,6 +205,17 @@ fn spares_go_off_duty_while_threads_that_only_yield_are_on_them() {
     }
 }
 
+/// The monitor does not fall asleep with the workers as long as a spare is on duty.
+#[test]
+fn spares_go_off_duty_while_everybody_sleeps() {
+    for runtime in both(Builder::new().workers(3)) {
+        // As many hold spares as hold workers, and all end at once.
+        drop(Hogs::new(&runtime, 6));
+        await_metrics(&runtime, |metrics| metrics.spares_on_duty == 0);
+        assert!(runtime.metrics().spare_workers >= 3);
+    }
+}
+
 #[test]
 fn without_spares_what_waits_goes_on_when_the_hold_is_over() {
     for runtime in both(Builder::new().workers(2).spare_workers(0)) {

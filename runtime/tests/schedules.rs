@@ -1,231 +1,246 @@
 //! Random programs of everything that threads do: nothing of them is left behind.
 //!
-//! A program is a tree of green threads, each of which spawns, joins, parks, unparks, cancels, panics,
-//! opens scopes and sleeps as a seeded generator says. Some park for good, and the shutdown of their
-//! runtime ends them. In the end each thread, each of its locals and each stack must be gone.
+//! A program is a tree of green threads, each of which does as a seeded generator says: it spawns, joins,
+//! awaits, detaches, cancels, parks, unparks, sleeps, panics, opens scopes and runtimes, calls the
+//! blocking pool, holds its worker. What it captures, returns, panics with and keeps in thread-locals
+//! may wait when it is dropped. An OS thread spawns more of them meanwhile, through a handle.
+//!
+//! Half of the programs end by themselves. In the others threads wait for good, and the shutdown of the
+//! runtime, which comes at any moment, ends them. In the end each thread, each value, each local, each
+//! stack and each spare worker's duty must be gone.
 //!
 //! `BINE_TORTURE_SEED` repeats a run, `BINE_TORTURE_ROUNDS` makes it longer.
 
+mod lives;
 #[path = "../../arch/tests/random/mod.rs"]
 mod random;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bine_arch::stack;
-use bine_runtime::thread::{self, Cancelled};
-use bine_runtime::{Builder, Runtime};
+use bine_runtime::{Builder, Handle, Hold, Metrics, Runtime, thread};
+use lives::{AMPLE, Kind, Program, REPORT};
 use random::Random;
 
-/// How many threads and locals there are that have not been dropped.
-#[derive(Clone, Default)]
-struct Living(Arc<AtomicUsize>);
+/// The size of the stacks on which panic counts are taken off OS threads. These stay, eight more each
+/// time that there are not enough.
+const STACK_OF_A_PANIC_COUNT: usize = 64 << 10;
 
-struct Life(Arc<AtomicUsize>);
+/// How many there were, in all programs.
+#[derive(Default)]
+struct Totals {
+    threads: u64,
+    from_outside: usize,
+    holds: u64,
+    spares: usize,
+    sleeps: u64,
+    steals: u64,
+}
 
-impl Living {
-    fn one_more(&self) -> Life {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Life(Arc::clone(&self.0))
+/// What the workers of a program's runtime have called.
+#[derive(Default)]
+struct Calls {
+    starts: AtomicUsize,
+    stops: AtomicUsize,
+}
+
+/// A runtime with callbacks that hold values of the program, and settings for held workers.
+fn runtime(
+    random: &mut Random,
+    program: &Program,
+    calls: &Arc<Calls>,
+    (workers, migrating): (usize, bool),
+) -> Runtime {
+    let mut builder = Builder::new().workers(workers).shutdown_timeout(AMPLE);
+    if random.below(4) == 0 {
+        builder = builder.spare_workers(random.below(3) as usize);
     }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-bine_runtime::thread_local! {
-    static LOCAL: std::cell::RefCell<Vec<Life>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-/// A panic that is meant, without the hook.
-struct Meant;
-
-/// What all threads of a program share.
-#[derive(Clone)]
-struct Program {
-    living: Living,
-    joined: Arc<AtomicUsize>,
-    /// How many threads the program may still spawn.
-    left: Arc<AtomicUsize>,
-}
-
-impl Program {
-    /// Whether one more thread may be spawned.
-    fn may_spawn(&self) -> bool {
-        let take = |left: usize| left.checked_sub(1);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-    }
-
-    /// Spawns a thread of the program, which lives as its seed says.
-    fn spawn(&self, seed: u64, depth: u32) -> thread::JoinHandle<()> {
-        let (program, life) = (self.clone(), self.living.one_more());
-        thread::spawn(move || {
-            let _life = life;
-            program.live(&mut Random(seed), depth);
+    builder = builder.hold_threshold(Duration::from_millis([0, 1, 10][random.below(3) as usize]));
+    let mut life = || program.life(Kind::Value, random.next());
+    let (started, stopped, held) = (life(), life(), life());
+    let (starts, stops) = (Arc::clone(calls), Arc::clone(calls));
+    builder = builder
+        .on_worker_start(move |_| {
+            let _captured = &started;
+            starts.starts.fetch_add(1, Ordering::Relaxed);
         })
-    }
+        .on_worker_stop(move |_| {
+            let _captured = &stopped;
+            stops.stops.fetch_add(1, Ordering::Relaxed);
+        })
+        .on_hold(move |hold: &Hold| {
+            let _captured = &held;
+            // The identity of the thread may be long gone.
+            assert!(!hold.to_string().is_empty());
+        });
+    lives::in_a_mode(builder, migrating)
+}
 
-    fn live(&self, random: &mut Random, depth: u32) {
-        if random.below(3) == 0 {
-            LOCAL.with_borrow_mut(|lives| lives.push(self.living.one_more()));
-        }
-        for _ in 0..random.below(6) {
-            match random.below(12) {
-                0..=2 if depth > 0 && self.may_spawn() => self.have_a_child(random, depth - 1),
-                3 if depth > 0 && self.may_spawn() => self.open_a_scope(random, depth - 1),
-                4 | 5 => thread::yield_now(),
-                6 => thread::sleep(Duration::from_micros(random.below(200))),
-                7 => thread::park_timeout(Duration::from_micros(random.below(200))),
-                8 => thread::shielded(thread::yield_now),
-                9 => catch_a_panic(),
-                10 if random.below(8) == 0 => resume_unwind(Box::new(Meant)),
-                11 if random.below(8) == 0 => thread::park(),
-                _ => {}
-            }
-        }
-    }
-
-    /// Spawns a child, and detaches, joins, cancels or wakes it.
-    fn have_a_child(&self, random: &mut Random, depth: u32) {
-        let child = self.spawn(random.next(), depth);
-        match random.below(5) {
-            0 => return,
-            1 => child.thread().unpark(),
-            2 => child.cancel().expect("panics unwind here"),
-            3 => {
-                // Whoever parks for good is woken now and then, or the shutdown does it.
-                let waker = child.thread().clone();
-                thread::spawn(move || waker.unpark());
-            }
-            _ => {
-                child.thread().unpark();
-                thread::yield_now();
-                child.cancel().expect("panics unwind here");
-            }
-        }
-        if let Err(payload) = child.join() {
-            assert!(is_meant(&*payload), "a thread panicked that was not to");
-        }
-        self.joined.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Children that borrow from this frame, in a scope that may be cancelled.
-    fn open_a_scope(&self, random: &mut Random, depth: u32) {
-        let children = random.below(4);
-        let lives: Vec<Life> = (0..children).map(|_| self.living.one_more()).collect();
-        let seen = AtomicUsize::new(0);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            thread::scope(|scope| {
-                let cancels = random.below(2) == 0;
-                for life in &lives {
-                    let mut random = Random(random.next());
-                    let seen = &seen;
-                    scope.spawn(move || {
-                        assert!(Arc::strong_count(&life.0) > 0);
-                        seen.fetch_add(1, Ordering::Relaxed);
-                        self.live(&mut random, depth);
-                    });
-                }
-                if cancels {
-                    scope.cancel().expect("panics unwind here");
-                }
-            });
-        }));
-        // A child that parks for good would keep the scope; a shutdown cancels it.
-        assert_eq!(seen.load(Ordering::Relaxed), lives.len(), "a scope ended before its children");
-        if let Err(payload) = outcome {
-            resume_unwind(payload);
-        }
+/// Looks now and then until `condition` holds.
+fn await_that(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < AMPLE, "it never comes");
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
-fn is_meant(payload: &(dyn std::any::Any + Send)) -> bool {
-    let scoped = payload.downcast_ref::<&str>() == Some(&"a scoped thread panicked");
-    payload.is::<Meant>() || payload.is::<Cancelled>() || scoped
-}
-
-/// A panic inside of which the thread blocks.
-fn catch_a_panic() {
-    struct Yields;
-
-    impl Drop for Yields {
-        fn drop(&mut self) {
-            thread::yield_now();
+/// One program on one runtime.
+fn run(seed: u64, workers: usize, migrating: bool, totals: &mut Totals) {
+    let random = &mut Random(seed);
+    let ends = random.below(2) == 0;
+    let program = Program::new(random, ends, false);
+    let calls = Arc::default();
+    let runtime = runtime(random, &program, &calls, (workers, migrating));
+    let handle = runtime.handle();
+    let roots: Vec<_> = (0..4).map(|_| program.root(&runtime, random)).collect();
+    let outside = &mut Random(random.next());
+    let visitor = Visitor::default();
+    std::thread::scope(|scope| {
+        let visit = scope.spawn(|| visitor.visit(&program, &handle, outside));
+        let ends_the_visit = EndsTheVisit(&visitor);
+        if ends {
+            visitor.quieten();
+            await_that(|| handle.metrics().alive == 0);
+            // What is not there is not missed.
+            await_that(|| handle.metrics().spares_on_duty == 0);
+            drop(ends_the_visit);
+        } else {
+            std::thread::sleep(Duration::from_micros(random.below(3_000)));
         }
-    }
-
-    let caught = catch_unwind(|| {
-        let _yields = Yields;
-        resume_unwind(Box::new(Meant));
+        let Metrics { holds, spare_workers, sleeps, steals, .. } = handle.metrics();
+        let shutdown = runtime.shutdown_timeout(AMPLE);
+        let left = (shutdown.abandoned, shutdown.unstarted, shutdown.settled);
+        assert_eq!(left, (0, 0, true), "seed {seed}: {shutdown:?}");
+        totals.from_outside += visit.join().unwrap();
+        totals.holds += holds;
+        totals.spares += spare_workers;
+        totals.sleeps += sleeps;
+        totals.steals += steals;
     });
-    assert!(caught.is_err_and(|payload| payload.is::<Meant>()));
+    roots.into_iter().for_each(|root| program.outcome(root.join()));
+    // Wakers that have outlived their threads.
+    program.ring();
+    let metrics = handle.metrics();
+    assert_eq!(metrics.alive, 0, "seed {seed}: {metrics:?}");
+    totals.threads += metrics.spawned;
+    drop(handle);
+    // The monitor may be in the midst of telling of a hold, and so keep that callback's value.
+    let [threads, locals, values] = program.living();
+    assert_eq!((threads, locals), (0, 0), "seed {seed}: threads or locals are left");
+    assert!(values <= 1, "seed {seed}: {values} values are left");
+    await_that(|| program.living() == [0; 3]);
+    assert_eq!(calls.starts.load(Ordering::Relaxed), calls.stops.load(Ordering::Relaxed));
+    let failures = program.failures();
+    assert!(failures.is_empty(), "seed {seed}: {failures:#?}");
 }
 
-fn runtime(workers: usize, migrating: bool) -> Runtime {
-    let builder = Builder::new().workers(workers);
-    match migrating {
-        // SAFETY: nothing here keeps a borrow of std's thread-locals across a blocking call.
-        true => unsafe { builder.migrate() }.build().unwrap(),
-        false => builder.build().unwrap(),
+/// An OS thread that spawns on a program's runtime.
+#[derive(Default)]
+struct Visitor {
+    /// It is to spawn no more, has heard that, and is to go.
+    is_enough: AtomicBool,
+    has_heard: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Visitor {
+    fn visit(&self, program: &Program, runtime: &Handle, random: &mut Random) -> usize {
+        let enough = || {
+            let enough = self.is_enough.load(Ordering::Relaxed);
+            // Release pairs with the Acquire in `quieten`.
+            self.has_heard.store(enough, Ordering::Release);
+            enough
+        };
+        program.visit(runtime, random, [&enough, &|| self.is_over.load(Ordering::Relaxed)])
+    }
+
+    /// Returns when no thread will come from it any more.
+    fn quieten(&self) {
+        self.is_enough.store(true, Ordering::Relaxed);
+        await_that(|| self.has_heard.load(Ordering::Acquire));
     }
 }
 
-/// One program on one runtime. How many threads it had.
-fn run(seed: u64, workers: usize, migrating: bool) -> u64 {
-    let runtime = runtime(workers, migrating);
-    let program = Program {
-        living: Living::default(),
-        joined: Arc::default(),
-        left: Arc::new(AtomicUsize::new(300)),
-    };
-    let mut random = Random(seed);
-    let roots: Vec<_> = (0..4)
-        .map(|_| {
-            let (program, seed) = (program.clone(), random.next());
-            let life = program.living.one_more();
-            runtime.spawn(move || {
-                let _life = life;
-                program.live(&mut Random(seed), 5);
-            })
-        })
-        .collect();
-    // Half of the programs end by themselves as far as they do, half are shut down in the middle.
-    if random.below(2) == 0 {
-        std::thread::sleep(Duration::from_micros(random.below(2_000)));
+/// Also where an assertion fails.
+struct EndsTheVisit<'a>(&'a Visitor);
+
+impl Drop for EndsTheVisit<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
     }
-    let spawned = runtime.metrics().spawned;
-    let shutdown = runtime.shutdown_timeout(Duration::from_secs(60));
-    assert_eq!(shutdown.abandoned, 0, "seed {seed}: {shutdown:?}");
-    for root in roots {
-        if let Err(payload) = root.join() {
-            assert!(is_meant(&*payload), "seed {seed}: a thread panicked that was not to");
+}
+
+/// A program whose runtime is dropped by one of its own threads, which cannot wait for the others. What
+/// has not ended then is left behind, but nobody who joins it waits.
+fn run_and_drop_inside(seed: u64, workers: usize, migrating: bool) {
+    let random = &mut Random(seed);
+    let program = Program::new(random, false, true);
+    let calls = Arc::default();
+    let runtime = Arc::new(runtime(random, &program, &calls, (workers, migrating)));
+    let handle = runtime.handle();
+    let roots: Vec<_> = (0..4).map(|_| program.root(&runtime, random)).collect();
+    let last = Arc::clone(&runtime);
+    let drops = runtime.spawn(move || {
+        thread::yield_now();
+        drop(last);
+    });
+    drop(runtime);
+    Visitor::default().visit(&program, &handle, random);
+    roots.into_iter().for_each(|root| program.outcome(root.join()));
+    drop(drops.join());
+    program.ring();
+    // Some worker may be about to run a thread, and to leave when that blocks.
+    await_that(|| calls.starts.load(Ordering::Relaxed) == calls.stops.load(Ordering::Relaxed));
+    let failures = program.failures();
+    assert!(failures.is_empty(), "seed {seed}: {failures:#?}");
+}
+
+/// No stack is in use: what is free is trimmed, and then none has memory but those of panic counts.
+fn no_stack_is_left() {
+    let stats = stack::stats();
+    assert_eq!(stats.lent, stats.promised);
+    assert!(stats.lent.is_multiple_of(8), "{} stacks are left", stats.lent);
+    let _trimmed = stack::trim();
+    for usage in stack::usage().into_iter().flatten() {
+        if usage.stack_size != STACK_OF_A_PANIC_COUNT {
+            assert_eq!(usage.resident, 0, "a stack is left: {usage:?}");
         }
     }
-    assert_eq!(
-        program.living.0.load(Ordering::Relaxed),
-        0,
-        "seed {seed}: threads or locals are left"
-    );
-    spawned
+}
+
+/// The reports of scopes are panics with the hook, and there are thousands of them here.
+fn hide_reports() {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if info.payload().downcast_ref() != Some(&REPORT) {
+            hook(info);
+        }
+    }));
 }
 
 #[test]
 fn nothing_is_left_of_random_programs() {
+    hide_reports();
     let (first, programs) = (random::seed(), random::rounds(100));
-    let mut threads = 0;
+    let mut totals = Totals::default();
+    let kind = |program: u64| ([1, 2, 3, 8][program as usize / 2 % 4], program % 2 == 1);
     for program in 0..programs {
-        let workers = [1, 2, 3, 8][program as usize / 2 % 4];
-        threads += run(first.wrapping_add(program), workers, program % 2 == 1);
+        let (workers, migrating) = kind(program);
+        run(first.wrapping_add(program), workers, migrating, &mut totals);
+        no_stack_is_left();
     }
-    let stacks = stack::stats();
-    // The runtime keeps a stack for each panic count that it had to take off an OS thread at a time, in
-    // eights.
-    assert_eq!(stacks.lent, stacks.promised);
-    assert!(stacks.lent <= 64 && stacks.lent.is_multiple_of(8), "{} stacks are left", stacks.lent);
-    println!("{programs} programs, {threads} threads");
+    // Last, and few: each leaves stacks and OS threads behind.
+    for program in 0..(programs / 4).min(100) {
+        let (workers, migrating) = kind(program);
+        run_and_drop_inside(first.wrapping_sub(program), workers, migrating);
+    }
+    let Totals { threads, from_outside, holds, spares, sleeps, steals } = totals;
+    println!(
+        "{programs} programs, {threads} threads, {from_outside} from outside; {holds} holds, \
+         {spares} spares, {sleeps} sleeps, {steals} steals"
+    );
 }

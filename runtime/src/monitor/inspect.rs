@@ -52,8 +52,8 @@ pub(super) fn inspect(shared: &Shared, visible: &Visible) -> Option<Identity> {
         if task.is_null() {
             break;
         }
-        // Relaxed: ordered by the barrier.
-        shared.inspected.store(task, Ordering::Relaxed);
+        // Ordered by the barrier. Release as below: an earlier look's reads are over.
+        shared.inspected.store(task, Ordering::Release);
         if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
             break;
         }

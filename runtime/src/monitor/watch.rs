@@ -121,6 +121,8 @@ impl Watch {
         // Relaxed: a hint for workers that fall asleep.
         shared.held.store(summary.held, Ordering::Relaxed);
         summary.seen.changed |= self.find_hands(&summary);
+        // Also while all sleep: else the monitor would doze before they have been taken off.
+        summary.seen.awake |= self.spares_on_duty > 0;
         summary.seen
     }
 

@@ -166,6 +166,8 @@ impl Runtime {
                 core.shared().cancel_all(caller);
             }
             monitor::forget(self.shared);
+            // Detached, as the workers are: abandoned threads may keep the shared state for ever.
+            drop(std::mem::take(&mut *self.shared().spare_threads.lock()));
             self.shared().stop();
             // SAFETY: the owner's own count. Not the last: the worker that runs us is still there.
             unsafe { Shared::leave(self.shared) };
