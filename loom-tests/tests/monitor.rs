@@ -87,70 +87,50 @@ fn work(workers: &Workers, index: usize, mut searching: bool) {
     workers.stop_searching(searching);
 }
 
-/// A spare goes off duty while a worker and it may be falling asleep and an item is submitted: one
-/// of the two gets it.
+/// Worker 0, or spare 1, which starts asleep or begins with a search.
+fn start(workers: &Arc<Workers>, index: usize, asleep: bool) -> thread::JoinHandle<()> {
+    let this = workers.clone();
+    if asleep {
+        return workers.start_asleep(index, move || {
+            let searching = this.sleep_on(index);
+            work(&this, index, searching);
+        });
+    }
+    thread::spawn(move || {
+        this.enter(index, thread::current());
+        work(&this, index, false);
+    })
+}
+
+/// A spare goes off duty while one item is submitted. One of the two is asleep then.
+fn goes_off_duty_against_a_submission(sleeper: usize) {
+    let workers = Arc::new(Workers::with_spares(1, 1));
+    workers.idle.set_duty(1, true);
+    let started = [0, 1].map(|index| start(&workers, index, index == sleeper));
+    let monitor = {
+        let workers = workers.clone();
+        thread::spawn(move || workers.idle.set_duty(1, false))
+    };
+    workers.injector.push(1);
+    workers.wake_for_work();
+    started.into_iter().for_each(|worker| worker.join().unwrap());
+    monitor.join().unwrap();
+    assert_nobody_searches(&workers.idle, 2);
+}
+
+/// The worker may be falling asleep: one of the two gets the item.
 #[test]
 fn a_spare_that_goes_off_duty_against_a_submission() {
     bounded_model("monitor::a_spare_that_goes_off_duty_against_a_submission", 2, || {
-        let workers = Arc::new(Workers::with_spares(1, 1));
-        workers.idle.set_duty(1, true);
-        let worker = {
-            let workers = workers.clone();
-            thread::spawn(move || {
-                workers.enter(0, thread::current());
-                work(&workers, 0, false);
-            })
-        };
-        let spare = {
-            let this = workers.clone();
-            workers.start_asleep(1, move || {
-                let searching = this.sleep_on(1);
-                work(&this, 1, searching);
-            })
-        };
-        let monitor = {
-            let workers = workers.clone();
-            thread::spawn(move || workers.idle.set_duty(1, false))
-        };
-        workers.injector.push(1);
-        workers.wake_for_work();
-        worker.join().unwrap();
-        spare.join().unwrap();
-        monitor.join().unwrap();
-        assert_nobody_searches(&workers.idle, 2);
+        goes_off_duty_against_a_submission(1);
     });
 }
 
-/// A spare goes off duty while it searches, and a submission relies on it. The worker is asleep.
+/// The spare searches, and the submission relies on it.
 #[test]
 fn a_searching_spare_that_goes_off_duty_against_a_submission() {
     bounded_model("monitor::a_searching_spare_that_goes_off_duty_against_a_submission", 2, || {
-        let workers = Arc::new(Workers::with_spares(1, 1));
-        workers.idle.set_duty(1, true);
-        let worker = {
-            let this = workers.clone();
-            workers.start_asleep(0, move || {
-                let searching = this.sleep_on(0);
-                work(&this, 0, searching);
-            })
-        };
-        let spare = {
-            let workers = workers.clone();
-            thread::spawn(move || {
-                workers.enter(1, thread::current());
-                work(&workers, 1, false);
-            })
-        };
-        let monitor = {
-            let workers = workers.clone();
-            thread::spawn(move || workers.idle.set_duty(1, false))
-        };
-        workers.injector.push(1);
-        workers.wake_for_work();
-        worker.join().unwrap();
-        spare.join().unwrap();
-        monitor.join().unwrap();
-        assert_nobody_searches(&workers.idle, 2);
+        goes_off_duty_against_a_submission(0);
     });
 }
 
@@ -161,13 +141,7 @@ fn a_spare_that_goes_on_duty_while_it_falls_asleep() {
     model("monitor::a_spare_that_goes_on_duty_while_it_falls_asleep", || {
         let workers = Arc::new(Workers::with_spares(1, 1));
         workers.injector.push(1);
-        let spare = {
-            let workers = workers.clone();
-            thread::spawn(move || {
-                workers.enter(1, thread::current());
-                work(&workers, 1, false);
-            })
-        };
+        let spare = start(&workers, 1, false);
         // `Watch::put_on_duty`.
         workers.idle.set_duty(1, true);
         if workers.idle.claim(1) {

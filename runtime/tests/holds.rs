@@ -68,6 +68,20 @@ impl Drop for Hogs {
     }
 }
 
+/// Puts a runtime of one worker into `slot`, which is held until the flag is set, with threads that wait.
+fn build_held(builder: Builder, migrates: bool, slot: &Mutex<Option<Runtime>>) -> Arc<AtomicBool> {
+    // SAFETY: no green thread here borrows std's thread-locals.
+    let builder = if migrates { unsafe { builder.migrate() } } else { builder };
+    let release = Arc::new(AtomicBool::new(false));
+    let this = release.clone();
+    let mut slot = slot.lock().unwrap();
+    let runtime = slot.insert(builder.build().unwrap());
+    runtime.spawn(move || compute_until(|| this.load(Ordering::Relaxed)));
+    runtime.spawn(|| ());
+    runtime.spawn(|| ());
+    release
+}
+
 /// Waits, by polling, until the runtime's figures are as they should be.
 fn await_metrics(runtime: &Runtime, condition: impl Fn(Metrics) -> bool) {
     while !condition(runtime.metrics()) {
@@ -396,17 +410,7 @@ fn a_callback_may_drop_its_runtime_and_build_another() {
                     tell.store(true, Ordering::Relaxed);
                 }
             });
-        // SAFETY: no green thread here borrows std's thread-locals.
-        let builder = if migrates { unsafe { builder.migrate() } } else { builder };
-        let release = Arc::new(AtomicBool::new(false));
-        {
-            let mut slot = runtime.lock().unwrap();
-            let built = slot.insert(builder.build().unwrap());
-            let release = release.clone();
-            built.spawn(move || compute_until(|| release.load(Ordering::Relaxed)));
-            built.spawn(|| ());
-            built.spawn(|| ());
-        }
+        let release = build_held(builder, migrates, &runtime);
         compute_until(|| done.load(Ordering::Relaxed));
         release.store(true, Ordering::Relaxed);
         what_has_not_run_gets_a_worker(&Builder::new().workers(1).build().unwrap());
@@ -452,16 +456,7 @@ fn a_spare_may_drop_its_runtime_before_it_works() {
                     tell.store(true, Ordering::Relaxed);
                 }
             });
-        // SAFETY: no green thread here borrows std's thread-locals.
-        let builder = if migrates { unsafe { builder.migrate() } } else { builder };
-        let release = Arc::new(AtomicBool::new(false));
-        {
-            let mut slot = runtime.lock().unwrap();
-            let built = slot.insert(builder.build().unwrap());
-            let release = release.clone();
-            built.spawn(move || compute_until(|| release.load(Ordering::Relaxed)));
-            built.spawn(|| ());
-        }
+        let release = build_held(builder, migrates, &runtime);
         compute_until(|| done.load(Ordering::Relaxed));
         release.store(true, Ordering::Relaxed);
     }
