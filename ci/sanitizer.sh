@@ -38,6 +38,7 @@ skipped=(
     "scarce_address_space_is_shared: the same"
     "no_address_space_for_stacks_is_an_error_of_the_spawn: the same"
     "no_address_space_for_workers_is_an_error_of_the_build: the same"
+    "no_address_space_for_the_poller_is_an_error_of_the_operation: the same"
     "a_refused_thread_is_done_without: the same"
     "a_large_frame_is_reported: instrumented code does not touch the pages of a frame in turn"
     "a_short_backtrace: line tables alone give the names of inlined functions without their paths"
