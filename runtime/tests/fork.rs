@@ -1,5 +1,7 @@
 //! Forked children: what would hang there says so, and the rest works. Each test has a process of
 //! its own.
+// The thread sanitizer does not follow a child of a process with several threads.
+#![cfg(not(bine_sanitize = "thread"))]
 
 #[path = "../../arch/tests/child/mod.rs"]
 mod child;
