@@ -140,6 +140,8 @@ impl Watch {
         if !waits {
             return false;
         }
+        // It may have come since the samples were taken, and be gone at the next look.
+        self.samples.iter_mut().for_each(|sample| sample.waited |= sample.held);
         if sleepers > 0 {
             shared.wake_for_work();
         } else if self.spares_on_duty < summary.held && (summary.free == 0 || summary.starves) {
