@@ -111,8 +111,12 @@ fn an_open_with_is_reported_once() {
     ] {
         assert!(report.contains(part), "{part}: {report}");
     }
-    assert!(!report.contains("bine_runtime::check_tls"), "{report}");
-    assert!(!report.contains("TaskCell"), "{report}");
+    // For an emulator the tests are optimised: functions that were inlined are shown with those that
+    // they are in.
+    if std::env::var_os("BINE_TEST_RUNNER").is_none() {
+        assert!(!report.contains("bine_runtime::check_tls"), "{report}");
+        assert!(!report.contains("TaskCell"), "{report}");
+    }
 }
 
 #[test]
