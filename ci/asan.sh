@@ -22,6 +22,8 @@ run_with detect_stack_use_after_return=1:detect_leaks=0
 skipped+=(
     "no_payload_keeps_a_scope_from_unwinding_all: bine forgets a payload that cannot be dropped"
     "the_scope_waits_for_forgotten_and_nested_children: the test forgets handles, and their threads with them"
+    "no_scope_ends_before_its_children: the same"
+    "a_message_that_panics_when_dropped_leaks_the_rest: what it says"
     "one_with_room_is_left_in_force: the test leaks a signal stack, which may still be in use"
 )
 run_with detect_stack_use_after_return=0:detect_leaks=1

@@ -17,6 +17,8 @@ mod check_tls;
 mod clock;
 #[allow(unsafe_code)]
 mod completion;
+#[cfg(not(bine_loom))]
+mod contained;
 #[allow(unsafe_code)]
 mod countdown;
 #[cfg(not(bine_loom))]

@@ -48,19 +48,18 @@ mod on_loom {
 #[cfg(not(bine_loom))]
 mod on_threads {
     use std::mem::ManuallyDrop;
-    use std::panic::{self, AssertUnwindSafe};
     use std::ptr::NonNull;
     use std::sync::Arc;
     use std::task::Waker;
     use std::time::Instant;
 
-    use crate::clock;
     use crate::interrupt::Shield;
     use crate::os_parker::OsParker;
     use crate::shared::Shared;
     use crate::task::{ANYWHERE, Task, TaskRef};
     use crate::token::Unpark;
     use crate::worker::{self, Core, Runnable};
+    use crate::{clock, contained};
     use std::sync::atomic::Ordering;
 
     /// Wakes one thread, green or OS, from [`park`].
@@ -122,15 +121,7 @@ mod on_threads {
     /// Wakes a future. Its waker is somebody's code, which must not unwind into ours.
     #[cold]
     fn wake(waker: Waker) {
-        shielded(|| {
-            // The panic was reported, and its payload is nobody's. That may panic when it is dropped;
-            // what comes of it is leaked, or there would be no end to this.
-            if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()))
-                && let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
-            {
-                std::mem::forget(another);
-            }
-        });
+        shielded(|| contained::call(|| waker.wake()));
     }
 
     /// The caller's reference keeps the thread's cell, and that its runtime's shared state, however

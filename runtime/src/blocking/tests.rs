@@ -58,8 +58,9 @@ fn threads_that_are_not_kept_lose_no_job() {
     for limit in [1, 2, 70] {
         let pool = pool_for(limit, Duration::ZERO);
         let runtime = Builder::new().workers(2).build().unwrap();
-        let ran: &'static AtomicUsize = Box::leak(Box::default());
+        let ran = Arc::new(AtomicUsize::new(0));
         let spawn = |_| {
+            let ran = Arc::clone(&ran);
             runtime.spawn(move || {
                 for round in 0..200 {
                     let job = || ran.fetch_add(1, Ordering::Relaxed);

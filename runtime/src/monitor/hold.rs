@@ -1,11 +1,12 @@
 //! What is told about a worker that a green thread holds.
 
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fmt, io};
 
 use super::inspect::Identity;
+use crate::contained;
 
 /// A worker that one green thread holds while other work waits: it computes or blocks, and calls
 /// nothing of bine's. See [`Builder::on_hold`](crate::Builder::on_hold).
@@ -78,9 +79,7 @@ impl Told {
     pub(super) fn tell(self) {
         let Self { hold, to } = self;
         // The callback goes in there, too: its runtime may be gone by now, and this be the last one.
-        let result = panic::catch_unwind(AssertUnwindSafe(move || to(&hold)));
-        // The payload may panic when it is dropped.
-        result.unwrap_or_else(std::mem::forget);
+        contained::call(move || to(&hold));
     }
 }
 

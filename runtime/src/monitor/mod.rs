@@ -34,12 +34,11 @@ pub(crate) use self::{
 /// The monitor of this process.
 #[cfg(not(bine_loom))]
 mod process {
-    use std::panic::{self, AssertUnwindSafe};
     use std::ptr::{self, NonNull};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicPtr, Ordering};
     use std::time::Duration;
-    use std::{io, mem, process, thread};
+    use std::{io, process, thread};
 
     use parking_lot::Mutex;
 
@@ -48,7 +47,7 @@ mod process {
     use super::watch::{Settings, Watch};
     use crate::runtime::release_thread;
     use crate::shared::Shared;
-    use crate::{clock, fork};
+    use crate::{clock, contained, fork};
 
     /// The time between two looks.
     const INTERVAL: Duration = Duration::from_millis(1);
@@ -149,7 +148,7 @@ mod process {
             drop(watches);
             // Its callbacks go without the lock: what they have captured may be another runtime. If
             // that panics, it is the hook's to report, and the shutdown goes on.
-            panic::catch_unwind(AssertUnwindSafe(|| drop(watch))).unwrap_or_else(mem::forget);
+            contained::call(|| drop(watch));
         }
     }
 

@@ -5,6 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::{fmt, io};
 
+use crate::contained;
+
 type Callback = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// At most one for each event.
@@ -24,15 +26,14 @@ impl Callbacks {
         call(self.start.as_ref(), worker).map_err(|payload| {
             let text =
                 format!("`on_worker_start` panicked on worker {worker}: {}", text_of(&*payload));
-            // Reported by the hook; and it may panic when it is dropped.
-            std::mem::forget(payload);
+            contained::discard(payload);
             io::Error::other(text)
         })
     }
 
     /// A worker has left. The panic hook has reported a panic.
     pub(super) fn call_stop(&self, worker: usize) {
-        call(self.stop.as_ref(), worker).unwrap_or_else(std::mem::forget);
+        call(self.stop.as_ref(), worker).unwrap_or_else(contained::discard);
     }
 }
 
