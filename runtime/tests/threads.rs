@@ -556,7 +556,8 @@ fn joining_itself_is_a_panic() {
 /// not for dozens of them.
 #[test]
 fn arrivals_are_seen_between_long_slices() {
-    let runtime = Builder::new().workers(1).build().unwrap();
+    // A spare would run some of the neighbours at the same time.
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     runtime.run(|| {
         let stop = Arc::new(AtomicUsize::new(0));
         let turns = Arc::new(AtomicUsize::new(0));
