@@ -118,7 +118,7 @@ fn a_value_goes_after_the_coroutine_in_an_older_local_that_uses_it() {
 #[test]
 fn a_value_stays_for_a_coroutine_that_outlives_its_thread() {
     // Pinned: a promise of the migrating mode is that nobody does this.
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     for resume in [false, true] {
         let fate = Arc::new(Fate::default());
         let inside = Arc::clone(&fate);
@@ -150,7 +150,7 @@ fn a_value_stays_for_a_coroutine_that_outlives_its_os_thread() {
 
 #[test]
 fn a_value_that_needs_no_destructor_stays_as_well() {
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     let leaves = |yielder: &Yielder<(), ()>, ()| {
         PLAIN.with(|all| {
             yielder.suspend(());
@@ -203,7 +203,7 @@ fn suspend_here() {
 /// The value is that of the thread which goes on with the initialiser.
 #[test]
 fn an_initialiser_may_end_on_another_thread() {
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     let first = runtime.spawn(|| {
         NUMBER.set(1);
         let mut coroutine = Coroutine::new(|yielder: &Yielder<(), ()>, ()| {

@@ -454,7 +454,7 @@ fn dropping_a_runtime_abandons_what_has_not_ended() {
 /// The one worker is held until the owner has given up, so nothing else runs before the stop.
 #[test]
 fn dropping_a_runtime_drops_what_has_not_run() {
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     let (started, has_started) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     runtime.spawn(move || {
@@ -520,7 +520,7 @@ fn a_closure_that_joins_when_it_is_dropped() {
             }
         }
     }
-    let runtime = Builder::new().workers(1).build().unwrap();
+    let runtime = Builder::new().workers(1).spare_workers(0).build().unwrap();
     let parked = runtime.spawn(thread::park);
     let (started, has_started) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();

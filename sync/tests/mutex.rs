@@ -170,7 +170,7 @@ fn bounds_are_those_of_std() {
 #[test]
 fn a_neighbours_panic_poisons_nothing() {
     for migrating in [false, true] {
-        let builder = bine_runtime::Builder::new().workers(1);
+        let builder = bine_runtime::Builder::new().workers(1).spare_workers(0);
         // SAFETY: nothing here keeps a thread-local borrow across a blocking call.
         let builder = if migrating { unsafe { builder.migrate() } } else { builder };
         let runtime = builder.build().unwrap();

@@ -86,7 +86,7 @@ fn closing_ends_all_waits_and_keeps_permits() {
 /// One worker, so that the order in which threads come to wait is that in which they were spawned.
 #[test]
 fn permits_come_in_order() {
-    let runtime = bine_runtime::Builder::new().workers(1).build().unwrap();
+    let runtime = bine_runtime::Builder::new().workers(1).spare_workers(0).build().unwrap();
     runtime.run(|| {
         let semaphore = Arc::new(Semaphore::new(0));
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
