@@ -43,6 +43,20 @@ fn after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
+/// Sets HAPPENED, unless somebody waits: then false.
+#[inline]
+fn happens_unawaited(word: &AtomicU32) -> bool {
+    let mut found = NOTHING;
+    while found != AWAITED {
+        // Release: pairs with the Acquire of those who see it or take it, also where it was set already.
+        match word.compare_exchange(found, HAPPENED, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(now) => found = now,
+        }
+    }
+    false
+}
+
 /// Something that happens once, or again after it was taken back, and that any number of threads
 /// wait for.
 ///
@@ -91,13 +105,8 @@ impl Event {
     /// # Examples
     /// As of [`Event`].
     pub fn set(&self) {
-        // Release: pairs with the Acquire of those who see it, also where it was set already.
-        let mut word = NOTHING;
-        while word != AWAITED {
-            match self.word.compare_exchange(word, HAPPENED, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
+        if happens_unawaited(&self.word) {
+            return;
         }
         wait_queue::unpark(wait_queue::address(&raw const self.word), usize::MAX, || {
             // Release: as above. Under the bucket's lock, so that nobody is woken who comes after it
@@ -227,13 +236,8 @@ impl Notify {
     /// news.wait(); // returns at once
     /// ```
     pub fn notify_one(&self) {
-        // Release: pairs with the Acquire of the one that takes it, also where there is one already.
-        let mut word = NOTHING;
-        while word != AWAITED {
-            match self.word.compare_exchange(word, HAPPENED, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
+        if happens_unawaited(&self.word) {
+            return;
         }
         wait_queue::unpark_one(wait_queue::address(&raw const self.word), |front| {
             match front {
