@@ -65,7 +65,6 @@ pub(super) struct Watch {
     settings: Settings,
     /// One for each member.
     samples: Vec<Sample>,
-    spares_on_duty: usize,
     /// How many looks in a row have seen more spares on duty than workers held for long.
     too_many: u32,
     /// Looks until the next try to start a spare.
@@ -94,7 +93,7 @@ impl Watch {
     /// `shared` is valid until the watch has been dropped.
     pub(super) unsafe fn new(shared: NonNull<Shared>, settings: Settings) -> Self {
         let samples = Vec::new();
-        Self { shared, settings, samples, spares_on_duty: 0, too_many: 0, pause: 0 }
+        Self { shared, settings, samples, too_many: 0, pause: 0 }
     }
 
     pub(super) fn is_of(&self, shared: NonNull<Shared>) -> bool {
@@ -122,7 +121,7 @@ impl Watch {
         shared.held.store(summary.held, Ordering::Relaxed);
         summary.seen.changed |= self.find_hands(&summary);
         // Also while all sleep: else the monitor would doze before they have been taken off.
-        summary.seen.awake |= self.spares_on_duty > 0;
+        summary.seen.awake |= shared.spares().1 > 0;
         summary.seen
     }
 
@@ -133,7 +132,7 @@ impl Watch {
         let waits = shared.has_stealable();
         let sleepers = shared.idle.sleepers();
         self.pause = self.pause.saturating_sub(1);
-        self.too_many = if self.spares_on_duty > summary.held_long { self.too_many + 1 } else { 0 };
+        self.too_many = if shared.spares().1 > summary.held_long { self.too_many + 1 } else { 0 };
         if self.too_many >= RECALL_AFTER {
             self.take_off_duty(shared);
         }
@@ -144,7 +143,7 @@ impl Watch {
         self.samples.iter_mut().for_each(|sample| sample.waited |= sample.held);
         if sleepers > 0 {
             shared.wake_for_work();
-        } else if self.spares_on_duty < summary.held && (summary.free == 0 || summary.starves) {
+        } else if shared.spares().1 < summary.held && (summary.free == 0 || summary.starves) {
             self.put_on_duty(shared);
         }
         true
@@ -155,7 +154,6 @@ impl Watch {
         let members = shared.members().len();
         let resting = (shared.workers..members).find(|&spare| !shared.idle.is_on_duty(spare));
         if let Some(spare) = resting {
-            self.spares_on_duty += 1;
             shared.idle.set_duty(spare, true);
             if shared.idle.claim(spare) {
                 shared.unpark(spare);
@@ -168,10 +166,7 @@ impl Watch {
         shared.idle.set_duty(members, true);
         shared.set_members(members + 1);
         match start_spare(self.shared, members, self.settings.spare.clone()) {
-            Ok(thread) => {
-                self.spares_on_duty += 1;
-                shared.spare_threads.lock().push(thread);
-            }
+            Ok(thread) => shared.spare_threads.lock().push(thread),
             Err(_) => {
                 // The workers that there are go on as well as they can.
                 shared.set_members(members);
@@ -187,7 +182,6 @@ impl Watch {
         let spare = (shared.workers..self.samples.len()).rev().find(is_free);
         if let Some(spare) = spare {
             shared.idle.set_duty(spare, false);
-            self.spares_on_duty -= 1;
         }
         self.too_many = 0;
     }
