@@ -8,61 +8,51 @@ use bine_runtime::primitive::atomic::Ordering;
 use bine_runtime::protocol::{Doze, Idle};
 use loom::thread;
 
-/// A worker wakes up and is awake for good. The monitor does not doze for good.
+/// `Monitor::doze`, while the one worker does `wakes` and is awake for good. The monitor does not doze for
+/// good.
+fn doze_against(asleep: bool, wakes: fn(&Idle)) {
+    let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
+    if asleep {
+        idle.fall_asleep(0, false);
+    }
+    let monitor = thread::current();
+    let worker = {
+        let (idle, doze) = (idle.clone(), doze.clone());
+        thread::spawn(move || {
+            wakes(&idle);
+            if doze.disturb_if_dozing() {
+                monitor.unpark();
+            }
+        })
+    };
+    doze.begin();
+    if !idle.is_asleep(0) {
+        doze.disturb();
+    }
+    while doze.lasts() {
+        thread::park();
+    }
+    worker.join().unwrap();
+}
+
+/// A worker wakes up.
 #[test]
 fn a_doze_against_a_worker_that_wakes_up() {
     model("monitor::a_doze_against_a_worker_that_wakes_up", || {
-        let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
-        idle.fall_asleep(0, false);
-        let monitor = thread::current();
-        let worker = {
-            let (idle, doze) = (idle.clone(), doze.clone());
-            thread::spawn(move || {
-                let _by_itself = idle.wake_up(0);
-                if doze.disturb_if_dozing() {
-                    monitor.unpark();
-                }
-            })
-        };
-        // `Monitor::doze`.
-        doze.begin();
-        if !idle.is_asleep(0) {
-            doze.disturb();
-        }
-        while doze.lasts() {
-            thread::park();
-        }
-        worker.join().unwrap();
+        doze_against(true, |idle| {
+            let _by_itself = idle.wake_up(0);
+        });
     });
 }
 
-/// A worker that works looks asleep for a moment, while its last look finds something. The monitor does
-/// not doze for good.
+/// A worker that works looks asleep for a moment, while its last look finds something: `search::sleep`.
 #[test]
 fn a_doze_against_a_worker_that_stays_awake() {
     model("monitor::a_doze_against_a_worker_that_stays_awake", || {
-        let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
-        let monitor = thread::current();
-        let worker = {
-            let (idle, doze) = (idle.clone(), doze.clone());
-            thread::spawn(move || {
-                // `search::sleep`.
-                idle.fall_asleep(0, false);
-                let _searches = idle.stay_awake(0, false);
-                if doze.disturb_if_dozing() {
-                    monitor.unpark();
-                }
-            })
-        };
-        // `Monitor::doze`.
-        doze.begin();
-        if !idle.is_asleep(0) {
-            doze.disturb();
-        }
-        while doze.lasts() {
-            thread::park();
-        }
-        worker.join().unwrap();
+        doze_against(false, |idle| {
+            idle.fall_asleep(0, false);
+            let _searches = idle.stay_awake(0, false);
+        });
     });
 }
 
