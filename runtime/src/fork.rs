@@ -52,20 +52,40 @@ const ALONE: &str = "this process was forked from one that runs bine, and its on
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCHING: AtomicBool = AtomicBool::new(false);
 
-/// Which process this is, among those that were forked from each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Generation(u32);
+fn generation() -> u32 {
+    // Relaxed: a child starts with one thread, and whatever it starts later has this before it.
+    GENERATION.load(Ordering::Relaxed)
+}
 
-impl Generation {
+/// Which process this is, among those that were forked from each other. Both are needed: a fork by a
+/// bare system call counts no generation, and ids come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    id: u32,
+    generation: u32,
+}
+
+impl Process {
+    /// This one.
     pub(crate) fn current() -> Self {
-        // Relaxed: a child starts with one thread, and whatever it starts later has this before it.
-        Self(GENERATION.load(Ordering::Relaxed))
+        Self { id: process::id(), generation: generation() }
+    }
+
+    /// Whether it is the one that runs.
+    pub(crate) fn is_here(self) -> bool {
+        self == Self::current()
+    }
+
+    /// Whether the one that runs was forked from it. Without a system call, so a fork that skips glibc
+    /// goes unnoticed.
+    pub(crate) fn has_forked(self) -> bool {
+        self.generation != generation()
     }
 }
 
 /// Whether this process was forked from one that watched.
 pub(crate) fn in_child() -> bool {
-    Generation::current() != Generation(0)
+    generation() != 0
 }
 
 unsafe extern "C" {

@@ -1,12 +1,10 @@
 //! The pool: its queue, its OS threads, and the jobs as it sees them.
 
-use std::num::NonZeroU32;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
-use std::{process, ptr};
 
 use bine_arch::overflow;
 use crossbeam_deque::{Injector, Steal};
@@ -43,8 +41,7 @@ pub(super) struct Pool {
     /// A thread that has had nothing to do for so long leaves.
     keep_alive: Duration,
     /// The process that has the threads; a fork of it has none.
-    pid: Option<NonZeroU32>,
-    generation: fork::Generation,
+    process: fork::Process,
 }
 
 /// The pool of the process, or null. A pointer, and no lock: a fork may come while it is being made,
@@ -62,7 +59,7 @@ impl Pool {
             Some(pool) => pool,
             None => Self::make(),
         };
-        (pool.pid == NonZeroU32::new(process::id())).then_some(pool)
+        pool.process.is_here().then_some(pool)
     }
 
     fn of_process() -> Option<&'static Self> {
@@ -106,8 +103,7 @@ impl Pool {
             starting: Mutex::new(()),
             started: AtomicUsize::new(0),
             keep_alive,
-            pid: NonZeroU32::new(process::id()),
-            generation: fork::Generation::current(),
+            process: fork::Process::current(),
         }
     }
 
@@ -169,7 +165,7 @@ impl Means for &'static Pool {
         // SAFETY: whoever submitted the job keeps it, and we have taken it out of the queue.
         unsafe { (job.as_ref().0)(job) };
         // The job has forked: what is queued is the parent's to run.
-        if self.generation != fork::Generation::current() {
+        if self.process.has_forked() {
             fork::abort_child();
         }
     }

@@ -38,7 +38,7 @@ mod process {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicPtr, Ordering};
     use std::time::Duration;
-    use std::{io, process, thread};
+    use std::{io, thread};
 
     use parking_lot::Mutex;
 
@@ -59,10 +59,8 @@ mod process {
     const IDLE: u32 = 10;
 
     struct Monitor {
-        /// The process that has the thread: a fork has this, but not the thread. Both, since a bare
-        /// system call counts no generation, and ids come again.
-        pid: u32,
-        generation: fork::Generation,
+        /// The process that has the thread: a fork has this, but not the thread.
+        process: fork::Process,
         watches: Mutex<Vec<Watch>>,
         thread: OnceLock<thread::Thread>,
         doze: Doze,
@@ -82,12 +80,11 @@ mod process {
         loop {
             // SAFETY: never freed.
             match unsafe { found.as_ref() } {
-                Some(monitor) if monitor.is_here() => return monitor,
+                Some(monitor) if monitor.process.is_here() => return monitor,
                 _ => {}
             }
             let monitor = Box::into_raw(Box::new(Monitor {
-                pid: process::id(),
-                generation: fork::Generation::current(),
+                process: fork::Process::current(),
                 watches: Mutex::default(),
                 thread: OnceLock::new(),
                 doze: Doze::new(),
@@ -163,10 +160,6 @@ mod process {
     }
 
     impl Monitor {
-        fn is_here(&self) -> bool {
-            self.generation == fork::Generation::current() && self.pid == process::id()
-        }
-
         fn unpark(&self) {
             if let Some(thread) = self.thread.get() {
                 thread.unpark();
@@ -180,7 +173,7 @@ mod process {
                 let seen = self.look(&mut told);
                 for told in told.drain(..) {
                     told.tell();
-                    if !self.is_here() {
+                    if !self.process.is_here() {
                         fork::abort_child();
                     }
                 }
