@@ -17,8 +17,8 @@ pub use self::on_loom::{Unparker, park};
 pub(crate) use self::on_threads::unpark_green;
 #[cfg(not(bine_loom))]
 pub use self::on_threads::{
-    Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, panicking, park,
-    park_until, rest, rest_until, shielded,
+    Roused, Sleeper, Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted,
+    panicking, park, park_until, rest, rest_until, shielded,
 };
 
 #[cfg(bine_loom)]
@@ -134,6 +134,103 @@ mod on_threads {
             Some(core) if core.shared == task.shared => core.schedule(task.as_ptr()),
             // SAFETY: see above.
             _ => unsafe { task.shared.as_ref() }.schedule_from_outside(task.as_ptr()),
+        }
+    }
+
+    /// Names a thread that waits, without keeping it: an [`Unparker`] for those who know that the thread
+    /// is still there when they wake it, which costs no reference count.
+    #[derive(Debug)]
+    pub struct Sleeper(Sleeping);
+
+    #[derive(Debug)]
+    enum Sleeping {
+        Green(NonNull<Task>),
+        Os(Arc<OsParker>),
+    }
+
+    /// A thread that [`Sleeper::rouse`] has woken, and that runs after [`go`](Self::go).
+    #[must_use = "the thread that was roused may run nowhere before `go`"]
+    #[derive(Debug)]
+    pub struct Roused(Rousing);
+
+    #[derive(Debug)]
+    enum Rousing {
+        /// A thread of the calling worker's runtime that was taken out of PARKED: it is in no queue
+        /// and its run reference is ours.
+        Parked(NonNull<Task>),
+        Other(Unparker),
+    }
+
+    impl Sleeper {
+        /// The calling thread's.
+        #[inline]
+        pub fn current() -> Self {
+            Self(match worker::green() {
+                Some((_, task)) => Sleeping::Green(task),
+                None => Sleeping::Os(OsParker::current()),
+            })
+        }
+
+        /// Begins to wake the thread. It does not return from its wait by that before
+        /// [`go`](Roused::go), to be called at once, from the same thread and without waiting; what
+        /// the caller writes in between happens before the return.
+        ///
+        /// # Safety
+        ///
+        /// The thread has not ended: it waits for something that the caller has still to tell it.
+        #[inline]
+        pub unsafe fn rouse(&self) -> Roused {
+            Roused(match &self.0 {
+                // SAFETY: the caller's promise.
+                Sleeping::Green(task) => unsafe { Self::rouse_green(*task) },
+                Sleeping::Os(parker) => Rousing::Other(Unparker(Target::Os(parker.clone()))),
+            })
+        }
+
+        /// # Safety
+        ///
+        /// As `rouse`.
+        #[inline]
+        unsafe fn rouse_green(task: NonNull<Task>) -> Rousing {
+            // SAFETY: the caller's promise.
+            let this = unsafe { task.as_ref() };
+            if worker::core().is_some_and(|core| core.shared == this.shared)
+                && this.token.unpark() == Unpark::Schedule
+            {
+                return Rousing::Parked(task);
+            }
+            // It is awake, and may find the token and wait again before it is told: it is unparked
+            // once more. Or it is of another runtime, which the reference keeps meanwhile.
+            // SAFETY: as above.
+            Rousing::Other(Unparker(Target::Green(unsafe { TaskRef::from_borrowed(task) })))
+        }
+
+        /// An unparker of the thread.
+        ///
+        /// # Safety
+        ///
+        /// As of [`rouse`](Self::rouse).
+        pub unsafe fn unparker(&self) -> Unparker {
+            Unparker(match &self.0 {
+                // SAFETY: the caller's promise.
+                Sleeping::Green(task) => Target::Green(unsafe { TaskRef::from_borrowed(*task) }),
+                Sleeping::Os(parker) => Target::Os(parker.clone()),
+            })
+        }
+    }
+
+    impl Roused {
+        /// Lets the thread run.
+        #[inline]
+        pub fn go(self) {
+            match self.0 {
+                // By a worker of its runtime, which thus outlives the call however soon the thread
+                // ends.
+                Rousing::Parked(task) => {
+                    worker::core().expect("roused by a worker").schedule(task);
+                }
+                Rousing::Other(unparker) => unparker.unpark(),
+            }
         }
     }
 

@@ -2,16 +2,16 @@
 //! loom's threads do.
 
 #[cfg(bine_loom)]
-pub use self::on_loom::{Unparker, cancel, shielded};
-#[cfg(bine_loom)]
 pub(crate) use self::on_loom::{
-    WakeBatch, checkpoint, has_passed, interrupt, is_green, is_interrupted, park, park_until, rest,
-    rest_until,
+    Roused, Sleeper, WakeBatch, checkpoint, has_passed, interrupt, is_green, is_interrupted, park,
+    park_until, rest, rest_until,
 };
+#[cfg(bine_loom)]
+pub use self::on_loom::{Unparker, cancel, shielded};
 #[cfg(not(bine_loom))]
 pub(crate) use bine_runtime::wait::{
-    Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, park, park_until, rest,
-    rest_until, shielded,
+    Roused, Sleeper, Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted, park,
+    park_until, rest, rest_until, shielded,
 };
 
 #[cfg(not(bine_loom))]
@@ -68,6 +68,38 @@ mod on_loom {
 
         pub(crate) fn unpark(self) {
             self.0.notify.notify();
+        }
+    }
+
+    /// Stands for the runtime's: the models of `rouse` are about its own protocol.
+    #[derive(Debug)]
+    pub(crate) struct Sleeper(Unparker);
+
+    #[must_use]
+    pub(crate) struct Roused(Unparker);
+
+    #[allow(unsafe_code, reason = "the runtime's are unsafe")]
+    impl Sleeper {
+        pub(crate) fn current() -> Self {
+            Self(Unparker::current())
+        }
+
+        /// # Safety
+        /// - None, here.
+        pub(crate) unsafe fn rouse(&self) -> Roused {
+            Roused(self.0.clone())
+        }
+
+        /// # Safety
+        /// - None, here.
+        pub(crate) unsafe fn unparker(&self) -> Unparker {
+            self.0.clone()
+        }
+    }
+
+    impl Roused {
+        pub(crate) fn go(self) {
+            self.0.unpark();
         }
     }
 

@@ -32,8 +32,18 @@
 //! again if the object is still ready. By induction over those on their way: as long as the object
 //! is ready and threads wait, one of them is on its way.
 //!
-//! A waiter that unwinds, or gives up at its deadline, and finds that it was notified does N3 and
-//! then tries (deadline) or notifies another in its place (unwinding).
+//! A waiter that gives up, at its deadline or because it is cancelled, and finds that it was notified
+//! does N3 and tries all the same. It unwinds only after it has left the list with nothing.
+//!
+//! # Handing over
+//!
+//! Where what is waited for is a message, a waiter enters with a *place* for one, and who has a
+//! message may put it there instead of into the object ([`WaitList::hand_over`]): under the lock, to
+//! the first waiter, if the object is empty and nobody is on their way. The waiter then needs no N4,
+//! but for those who counted on it. It takes part in M3 and N3 as one that was notified.
+//!
+//! A message is handed over to a thread that has waited, in the order of waiting, and while no
+//! other message waits: just as if it had gone through the object, and that thread had been quick.
 //!
 //! # Orderings
 //!
@@ -43,14 +53,15 @@
 //! a message.
 #![allow(unsafe_code)]
 
-use std::mem;
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::time::Instant;
 
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
 
 use crate::backoff::Backoff;
-use crate::parking::{self, Unparker, WakeBatch};
+use crate::parking::{self, Roused, WakeBatch};
 use crate::waiter::{List, Waiter};
 
 /// Bit 0 of the word: somebody is at the list.
@@ -60,9 +71,11 @@ const LOCKED: u32 = 0b01;
 const WAITING: u32 = 0b10;
 
 /// Token of a waiter that was taken out as the last one, so that nobody counts on it.
-const NOTIFIED: u32 = 1;
-/// Token of a waiter that is in [`WaitList::notified`] until it has arrived.
-const COUNTED: u32 = 2;
+const NOTIFIED: u32 = 0b001;
+/// In the token of a waiter that is in [`WaitList::notified`] until it has arrived.
+const COUNTED: u32 = 0b010;
+/// In the token of a waiter in whose place a message is.
+const HANDED: u32 = 0b100;
 
 /// Stands where a SeqCst write is followed by a SeqCst read of something else (module
 /// documentation). The accesses are SeqCst themselves, which is enough outside of loom.
@@ -71,6 +84,22 @@ pub(crate) fn model_fence() {
     #[cfg(bine_loom)]
     bine_runtime::primitive::atomic::fence(Ordering::SeqCst);
 }
+
+/// The [`Place`] of a waiter, whatever its type is; null if there is none.
+#[derive(Clone, Copy)]
+pub(crate) struct AnyPlace(*const ());
+
+// SAFETY: dereferenced by who hands a message over alone, which only a channel of messages that may
+// be sent does.
+unsafe impl Send for AnyPlace {}
+
+impl AnyPlace {
+    pub(crate) const NONE: Self = Self(ptr::null());
+}
+
+/// Where a message may be handed over, in the frame of a thread that waits. Written by whoever takes
+/// the waiter out of the list; read by its owner, if the token says so.
+struct Place<T>(UnsafeCell<MaybeUninit<T>>);
 
 /// The list.
 pub(crate) struct WaitList {
@@ -81,7 +110,7 @@ pub(crate) struct WaitList {
     arrived: AtomicU32,
     /// # Invariant
     /// Touched only by the thread that has set `LOCKED`.
-    list: UnsafeCell<List<()>>,
+    list: UnsafeCell<List<AnyPlace>>,
     /// Loom does not know that a spinning thread may be left alone, and lets two of them take turns
     /// for ever while the holder of the lock looks on. So in a model a thread comes to the bit by
     /// way of a mutex that blocks; the word is read and written just the same. (Loom's mutex
@@ -101,7 +130,20 @@ enum Waited {
     Ready,
     /// Somebody has notified the waiter and counts on it to look at the object.
     Notified,
+    /// A message is in the waiter's place. Somebody may count on it to look at the object.
+    Handed {
+        counted: bool,
+    },
     TimedOut,
+}
+
+impl Waited {
+    fn by(token: u32) -> Self {
+        match token & HANDED {
+            0 => Self::Notified,
+            _ => Self::Handed { counted: token & COUNTED != 0 },
+        }
+    }
 }
 
 impl WaitList {
@@ -127,21 +169,56 @@ impl WaitList {
         mut attempt: impl FnMut() -> Option<R>,
         backlog: impl Fn() -> usize,
     ) -> Option<R> {
-        let mut notified = false;
+        attempt().or_else(|| self.wait_at(AnyPlace::NONE, deadline, attempt, backlog, || None))
+    }
+
+    /// As [`wait_for`](Self::wait_for), for attempts at a message, which may be handed over, and of which
+    /// the caller has made the first.
+    pub(crate) fn wait_for_message<T, E>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl FnMut() -> Option<Result<T, E>>,
+        backlog: impl Fn() -> usize,
+    ) -> Option<Result<T, E>> {
+        let place = Place::<T>(UnsafeCell::new(MaybeUninit::uninit()));
+        // SAFETY: called when a message was handed over, after which the place is ours. It is a new
+        // one then: the wait is over.
+        let take = || Some(Ok(place.0.with(|place| unsafe { (*place).assume_init_read() })));
+        self.wait_at(AnyPlace((&raw const place).cast()), deadline, attempt, backlog, take)
+    }
+
+    /// Both of the above after the first attempt: waits with `place`, and returns what `take` gives if a
+    /// message was put there.
+    #[inline(always)]
+    fn wait_at<R>(
+        &self,
+        place: AnyPlace,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut() -> Option<R>,
+        backlog: impl Fn() -> usize,
+        take: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
+        // Having lost against somebody who outran it, a waiter is the first in line.
         let mut lost = false;
         loop {
+            let notified = match self.wait(place, deadline, lost, || backlog() > 0) {
+                Waited::Ready => false,
+                Waited::Notified => true,
+                Waited::Handed { counted } => {
+                    if counted && backlog() > 0 {
+                        self.notify_one(backlog);
+                    }
+                    return take();
+                }
+                Waited::TimedOut => return None,
+            };
             if let Some(value) = attempt() {
                 if notified && backlog() > 0 {
-                    self.notify_one(&backlog);
+                    self.notify_one(backlog);
                 }
                 return Some(value);
             }
-            match self.wait(deadline, lost, || backlog() > 0) {
-                Waited::Ready => notified = false,
-                // Having come this far, it is first in line should somebody outrun it.
-                Waited::Notified => (notified, lost) = (true, true),
-                Waited::TimedOut => return None,
-            }
+            lost |= notified;
         }
     }
 
@@ -150,7 +227,7 @@ impl WaitList {
     ///
     /// # Safety
     /// - `waiter` is in no list and unset. It is neither moved nor freed before `leave`.
-    pub(crate) unsafe fn enter(&self, waiter: *const Waiter<()>, first: bool) {
+    pub(crate) unsafe fn enter(&self, waiter: *const Waiter<AnyPlace>, first: bool) {
         // SAFETY: the caller's promise.
         self.lock(WAITING).with(|list| unsafe { list.push(waiter, first) });
         model_fence(); // N1 before N2
@@ -159,7 +236,7 @@ impl WaitList {
     /// Takes out a waiter that has entered. True if it was notified, which is N3: the caller owes
     /// N4, or another notification in its place.
     #[must_use]
-    pub(crate) fn leave(&self, waiter: &Waiter<()>) -> bool {
+    pub(crate) fn leave(&self, waiter: &Waiter<AnyPlace>) -> bool {
         // As the lists' lock: a token that is there already ends the waiter's stay.
         let token = waiter.token().or_else(|| self.take_out(waiter));
         if let Some(token) = token {
@@ -169,7 +246,7 @@ impl WaitList {
     }
 
     /// Takes `waiter`, which has entered, out, or returns its token if a notifier has done so.
-    fn take_out(&self, waiter: &Waiter<()>) -> Option<u32> {
+    fn take_out(&self, waiter: &Waiter<AnyPlace>) -> Option<u32> {
         self.lock(0).with(|list| {
             let token = waiter.token();
             if token.is_none() {
@@ -182,33 +259,42 @@ impl WaitList {
     }
 
     /// Steps N1 to N3.
-    fn wait(&self, deadline: Option<Instant>, first: bool, ready: impl Fn() -> bool) -> Waited {
+    ///
+    /// # Panics
+    /// Unwinds if the calling thread is cancelled and was not notified.
+    fn wait(
+        &self,
+        place: AnyPlace,
+        deadline: Option<Instant>,
+        first: bool,
+        ready: impl Fn() -> bool,
+    ) -> Waited {
         if !parking::is_green() && spin_until(&ready) {
             return Waited::Ready;
         }
-        let waiter = Waiter::new(());
-        // SAFETY: the waiter is new, and `stay` keeps its invariants: it takes it out, or sees its
-        // token, before the waiter goes.
+        let waiter = Waiter::new(place);
+        // SAFETY: the waiter is new, and nothing unwinds before it is taken out, or its token seen.
         self.lock(WAITING).with(|list| unsafe { list.push(&raw const waiter, first) });
-        let stay = Stay { list: self, waiter: &waiter };
         model_fence(); // N1 before N2
         let ready = ready();
-        let token = if ready { None } else { waiter.sleep(deadline) };
-        let token = token.or_else(|| stay.leave());
-        mem::forget(stay);
-        match token {
+        // Not `sleep`, which may unwind: what has been handed over must not be lost.
+        let token = if ready { None } else { waiter.sleep_or_rest(deadline) };
+        match token.or_else(|| self.take_out(&waiter)) {
             Some(token) => {
                 self.arrive(token);
-                Waited::Notified
+                Waited::by(token)
             }
             None if ready => Waited::Ready,
-            None => Waited::TimedOut,
+            None => {
+                parking::interrupt();
+                Waited::TimedOut
+            }
         }
     }
 
     /// Step N3.
     fn arrive(&self, token: u32) {
-        if token == COUNTED {
+        if token & COUNTED != 0 {
             // SeqCst: pairs with the load in `on_their_way` (N3 against M3).
             self.arrived.fetch_add(1, Ordering::SeqCst);
             model_fence(); // N3 before N4
@@ -233,10 +319,56 @@ impl WaitList {
         if on_their_way > 0 && is_enough(on_their_way, backlog) {
             return;
         }
-        let unparker = self.lock(0).with(|list| self.take_first(list));
-        if let Some(unparker) = unparker {
-            unparker.unpark();
+        let roused = self.lock(0).with(|list| {
+            let (node, token) = self.take_first(list)?;
+            // SAFETY: just taken out, under the lock.
+            Some(unsafe { Waiter::complete(node, token) })
+        });
+        if let Some(roused) = roused {
+            roused.go();
         }
+    }
+
+    /// Puts `message` into the place of the first waiter and wakes it, if there is one with a place and
+    /// the object is empty; else gives it back. Instead of a write to the object and its notification.
+    #[inline]
+    pub(crate) fn hand_over<T>(
+        &self,
+        message: T,
+        is_empty: impl FnOnce() -> bool,
+    ) -> Result<(), T> {
+        // Relaxed: a hint. If somebody waits who is not seen here, the notification sees it.
+        if self.word.load(Ordering::Relaxed) & WAITING == 0 {
+            return Err(message);
+        }
+        self.hand_to_waiter(message, is_empty)
+    }
+
+    #[inline(never)]
+    fn hand_to_waiter<T>(&self, message: T, is_empty: impl FnOnce() -> bool) -> Result<(), T> {
+        // Those on their way are enough for a message more, or are not: M3 sees to that.
+        if self.on_their_way() > 0 {
+            return Err(message);
+        }
+        let roused = self.lock(0).with(|list| {
+            let front = list.front();
+            // SAFETY: in the list, whose lock we hold.
+            if front.is_null() || unsafe { Waiter::payload(front, |place| place.0.is_null()) } {
+                return Err(message);
+            }
+            if !is_empty() {
+                return Err(message);
+            }
+            let Some((node, token)) = self.take_first(list) else { return Err(message) };
+            // SAFETY: just taken out, under the lock. Who waits in the list of a channel of `T`s with
+            // a place has one for a `T`, and leaves it alone until its token is set.
+            unsafe {
+                let place = Waiter::payload(node, |place| place.0).cast::<Place<T>>();
+                (*place).0.with_mut(|place| (*place).write(message));
+                Ok(Waiter::complete(node, token | HANDED))
+            }
+        });
+        roused.map(Roused::go)
     }
 
     /// How many counted waiters have been notified and not arrived: no more than there are.
@@ -248,20 +380,18 @@ impl WaitList {
         (notified.wrapping_sub(arrived) as i32).max(0) as u32
     }
 
-    /// Takes the first waiter out and ends its wait.
-    fn take_first(&self, list: &mut List<()>) -> Option<Unparker> {
+    /// Takes the first waiter out, to be completed with the token that is returned.
+    fn take_first(&self, list: &mut List<AnyPlace>) -> Option<(*const Waiter<AnyPlace>, u32)> {
         // SAFETY: whoever has the list has set LOCKED, and it is this one's.
-        unsafe {
-            let node = list.pop()?;
-            if list.is_empty() {
-                return Some(Waiter::complete(node, NOTIFIED));
-            }
-            // Relaxed load: written under the lock only. SeqCst store: with `on_their_way`, whose
-            // reader then sees at most those notified before.
-            let notified = self.notified.load(Ordering::Relaxed);
-            self.notified.store(notified.wrapping_add(1), Ordering::SeqCst);
-            Some(Waiter::complete(node, COUNTED))
+        let node = unsafe { list.pop()? };
+        if list.is_empty() {
+            return Some((node, NOTIFIED));
         }
+        // Relaxed load: written under the lock only. SeqCst store: with `on_their_way`, whose
+        // reader then sees at most those notified before.
+        let notified = self.notified.load(Ordering::Relaxed);
+        self.notified.store(notified.wrapping_add(1), Ordering::SeqCst);
+        Some((node, COUNTED))
     }
 
     /// To be called after a SeqCst write that lets every attempt return: wakes all.
@@ -273,8 +403,9 @@ impl WaitList {
         }
         let mut batch = WakeBatch::new();
         self.lock(0).with(|list| {
-            while let Some(unparker) = self.take_first(list) {
-                batch.push(unparker);
+            while let Some((node, token)) = self.take_first(list) {
+                // SAFETY: just taken out, under the lock.
+                batch.push(unsafe { Waiter::complete_later(node, token) });
             }
         });
         batch.flush();
@@ -332,7 +463,7 @@ struct Locked<'a> {
 }
 
 impl Locked<'_> {
-    fn with<R>(self, f: impl FnOnce(&mut List<()>) -> R) -> R {
+    fn with<R>(self, f: impl FnOnce(&mut List<AnyPlace>) -> R) -> R {
         // SAFETY: `self` means that this thread has set LOCKED, and it ends with the call.
         self.list.list.with_mut(|list| f(unsafe { &mut *list }))
     }
@@ -345,29 +476,6 @@ impl Drop for Locked<'_> {
         // Release: pairs with the exchange in `lock`. A plain store is enough, since nobody else
         // writes the word while LOCKED is set.
         self.list.word.store(if empty { 0 } else { WAITING }, Ordering::Release);
-    }
-}
-
-/// What keeps a waiter's invariants while it is in the list.
-struct Stay<'a> {
-    list: &'a WaitList,
-    waiter: &'a Waiter<()>,
-}
-
-impl Stay<'_> {
-    /// Takes the waiter out, or returns its token if a notifier has done so.
-    fn leave(&self) -> Option<u32> {
-        self.list.take_out(self.waiter)
-    }
-}
-
-impl Drop for Stay<'_> {
-    /// The wait unwinds: somebody else has to do what this waiter was notified for.
-    fn drop(&mut self) {
-        if let Some(token) = self.leave() {
-            self.list.arrive(token);
-            self.list.notify_one(|| usize::MAX);
-        }
     }
 }
 

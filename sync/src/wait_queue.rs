@@ -220,7 +220,7 @@ pub(crate) fn park_told(
 ///
 /// `decide` is called under the bucket's lock, with the waiter or without, and gives its token.
 pub(crate) fn unpark_one(key: usize, decide: impl FnOnce(Option<Front>) -> u32) -> bool {
-    let unparker = {
+    let roused = {
         let mut chain = lock_bucket(key);
         // SAFETY: the chain is that of the key's bucket, and we hold its lock to the end.
         let Some((node, more)) = (unsafe { chain.pop(key) }) else {
@@ -233,7 +233,7 @@ pub(crate) fn unpark_one(key: usize, decide: impl FnOnce(Option<Front>) -> u32) 
             Waiter::complete(node, decide(Some(front)))
         }
     };
-    unparker.unpark();
+    roused.go();
     true
 }
 
@@ -256,7 +256,7 @@ pub(crate) fn unpark_while(key: usize, mut decide: impl FnMut(Option<Front>) -> 
         // SAFETY: as above, and the node is in the queue of the key.
         let unparker = unsafe {
             chain.unlink(node, key);
-            Waiter::complete(node, token)
+            Waiter::complete_later(node, token)
         };
         if let Some(other) = last.replace(unparker) {
             batch.push(other);
@@ -284,7 +284,7 @@ pub(crate) fn unpark(key: usize, count: usize, emptied: impl FnOnce()) -> usize 
             break;
         };
         // SAFETY: the node was just taken out, and the lock is still ours.
-        batch.push(unsafe { Waiter::complete(node, WOKEN) });
+        batch.push(unsafe { Waiter::complete_later(node, WOKEN) });
         more = rest;
         woken += 1;
     }

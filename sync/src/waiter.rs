@@ -11,9 +11,9 @@
 //! waiter                                    waker
 //! lock; condition still false?              make the condition true
 //!   no:  unlock, return                     lock; take the first node out of its list
-//!   yes: put the node in, unlock              take the unparker out of the node
+//!   yes: put the node in, unlock              rouse its thread
 //! until the token is set: park                set the token          <- last touch of the node
-//!   (deadline passed: lock;                 unlock; unpark
+//!   (deadline passed: lock;                 unlock; let the thread go
 //!    token set? it counts as woken
 //!    else take the node out; unlock)
 //! ```
@@ -45,7 +45,7 @@ use std::time::Instant;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
 
-use crate::parking::{self, Unparker};
+use crate::parking::{self, Roused, Sleeper, Unparker};
 
 /// The token of a waiter that nobody has woken. Every other value is for the waker to choose.
 const UNSET: u32 = 0;
@@ -62,16 +62,15 @@ pub(crate) struct Waiter<X> {
 struct Links<X> {
     prev: *const Waiter<X>,
     next: *const Waiter<X>,
-    /// Taken by the waker.
-    unparker: Option<Unparker>,
+    sleeper: Sleeper,
     payload: X,
 }
 
 impl<X> Waiter<X> {
     /// A waiter for the calling thread.
     pub(crate) fn new(payload: X) -> Self {
-        let unparker = Some(Unparker::current());
-        let links = Links { prev: ptr::null(), next: ptr::null(), unparker, payload };
+        let sleeper = Sleeper::current();
+        let links = Links { prev: ptr::null(), next: ptr::null(), sleeper, payload };
         Self { token: AtomicU32::new(UNSET), links: UnsafeCell::new(links) }
     }
 
@@ -148,21 +147,43 @@ impl<X> Waiter<X> {
         unsafe { (*node).token.store(token, Ordering::Relaxed) };
     }
 
-    /// Ends the wait of a node that was taken out of its list. The caller unparks its thread, best
+    /// Ends the wait of a node that was taken out of its list. The caller lets its thread go, best
     /// after unlocking, and must not touch the node again.
     ///
     /// # Safety
     /// - The caller has taken `node` out of its list, and has not completed it. The owner does not
     ///   leave before: either the lock is still held, or it was [promised](Self::promise).
-    pub(crate) unsafe fn complete(node: *const Self, token: u32) -> Unparker {
+    #[inline]
+    pub(crate) unsafe fn complete(node: *const Self, token: u32) -> Roused {
+        // SAFETY: the caller's promise; and the owner, which waits for the token, has not ended.
+        unsafe {
+            let roused = (*node).links.with(|links| (*links).sleeper.rouse());
+            Self::set(node, token);
+            roused
+        }
+    }
+
+    /// As [`complete`](Self::complete), where the thread is woken together with others.
+    ///
+    /// # Safety
+    /// - As for `complete`.
+    pub(crate) unsafe fn complete_later(node: *const Self, token: u32) -> Unparker {
+        // SAFETY: as in `complete`.
+        unsafe {
+            let unparker = (*node).links.with(|links| (*links).sleeper.unparker());
+            Self::set(node, token);
+            unparker
+        }
+    }
+
+    /// # Safety
+    /// - As for `complete`.
+    unsafe fn set(node: *const Self, token: u32) {
         debug_assert_ne!(token, UNSET);
         // SAFETY: until the token is set the owner keeps the node alive, and only who took it out
-        // of its list touches it: the caller's promise.
-        let unparker = unsafe { (*node).links.with_mut(|links| (*links).unparker.take()) };
-        // SAFETY: as above; this is the last touch.
+        // of its list touches it: the caller's promise. This is the last touch.
         // Release: pairs with the Acquire load in `token`.
         unsafe { (*node).token.store(token, Ordering::Release) };
-        unparker.expect("a waiter is completed once")
     }
 }
 
@@ -296,7 +317,7 @@ mod tests {
             let mut order = Vec::new();
             while let Some(node) = list.pop() {
                 order.push(Waiter::payload(node, |n| *n));
-                Waiter::complete(node, 7);
+                Waiter::complete(node, 7).go();
             }
             assert_eq!(order, [4, 0, 2]);
         }

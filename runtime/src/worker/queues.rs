@@ -101,10 +101,11 @@ impl Core {
                 return None;
             }
             // In turn, so that neither keeps the other waiting for ever.
-            return match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
+            let task = match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
                 true => self.take_injected().or_else(|| self.oldest_fresh()),
                 false => self.oldest_fresh().or_else(|| self.take_injected()),
             };
+            return task.or_else(|| self.relieve_peer());
         }
         if self.stopping.get() || !tick.is_multiple_of(FRESH_INTERVAL) {
             return None;
@@ -119,6 +120,26 @@ impl Core {
     fn oldest_fresh(&self) -> Option<NonNull<Task>> {
         match self.remote().fresh.steal() {
             Steal::Success(Runnable(task)) => Some(task),
+            Steal::Empty | Steal::Retry => None,
+        }
+    }
+
+    /// Some fresh threads of a peer, a different one each time, that has more residents. A thread stays
+    /// where it first runs; a worker that is never out of work would else never steal, and the one
+    /// that has spawned them all keep them.
+    fn relieve_peer(&self) -> Option<NonNull<Task>> {
+        let peer = self.next_peer()?;
+        let shared = self.shared();
+        // Relaxed: a hint.
+        let theirs = shared.remotes[peer].residents.load(Ordering::Relaxed);
+        if theirs <= self.residents.get() || self.recalled.get() {
+            return None;
+        }
+        match shared.remotes[peer].fresh.steal_batch_and_pop(&self.fresh) {
+            Steal::Success(Runnable(task)) => {
+                shared.count_steal(self.index);
+                Some(task)
+            }
             Steal::Empty | Steal::Retry => None,
         }
     }
@@ -179,16 +200,15 @@ impl Core {
     #[inline]
     fn replace_run_next(&self, task: *mut Task) -> Option<NonNull<Task>> {
         let slot = &self.visible().run_next;
-        let before = if self.shared().migrating {
-            // Release pairs with the Acquire in `Visible::steal_run_next`, Acquire with nothing: only
-            // this OS thread puts threads there.
-            slot.swap(task, Ordering::Release)
+        // Relaxed: what is there was put there by this OS thread.
+        let mut before = slot.load(Ordering::Relaxed);
+        // Release, both: pairs with the Acquire in `Visible::steal_run_next`. A store where nobody else
+        // changes the slot meanwhile: others only take, if it is not empty, in migrating runtimes.
+        if !before.is_null() && self.shared().migrating {
+            before = slot.swap(task, Ordering::Release);
         } else {
-            // Nobody else takes threads from here.
-            let before = slot.load(Ordering::Relaxed);
-            slot.store(task, Ordering::Relaxed);
-            before
-        };
+            slot.store(task, Ordering::Release);
+        }
         NonNull::new(before)
     }
 
@@ -224,17 +244,24 @@ impl Core {
     #[inline(never)]
     fn lighter_peer(&self) -> Option<usize> {
         let shared = self.shared();
-        let mut peer = (self.next_peer.get() + 1) % shared.workers;
-        if peer == self.index {
-            peer = (peer + 1) % shared.workers;
-        }
-        self.next_peer.set(peer);
+        let peer = self.next_peer()?;
         if !shared.idle.is_asleep(peer) {
             return None;
         }
         // Relaxed: a hint.
         let theirs = shared.remotes[peer].residents.load(Ordering::Relaxed);
         (theirs + theirs / 4 + RESIDENTS_TO_KEEP < self.residents.get()).then_some(peer)
+    }
+
+    /// Another worker, no spare, if there is one.
+    fn next_peer(&self) -> Option<usize> {
+        let workers = self.shared().workers;
+        let mut peer = (self.next_peer.get() + 1) % workers;
+        if peer == self.index {
+            peer = (peer + 1) % workers;
+        }
+        self.next_peer.set(peer);
+        (peer != self.index).then_some(peer)
     }
 
     pub(super) fn set_residents(&self, residents: usize) {

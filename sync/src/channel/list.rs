@@ -186,6 +186,14 @@ impl<T> Slot<T> {
     }
 }
 
+/// Why a receiver has not claimed a slot the fast way.
+enum Miss {
+    /// No message is there.
+    Empty,
+    /// Something is in the way.
+    Look,
+}
+
 struct End<T> {
     index: AtomicUsize,
     /// Null until the first message is sent.
@@ -228,6 +236,9 @@ impl<T> Unbounded<T> {
 
     /// Adds `message`, or gives it back if the channel is disconnected.
     pub(super) fn send(&self, message: T) -> Result<(), T> {
+        let Err(message) = self.receivers.hand_over(message, || self.takes_hand_overs()) else {
+            return Ok(());
+        };
         let Some((index, block)) = self.claim_tail() else {
             return Err(message);
         };
@@ -235,6 +246,15 @@ impl<T> Unbounded<T> {
         unsafe { (*block).slots[offset(index)].write(index, message) };
         self.receivers.notify_one(|| self.backlog());
         Ok(())
+    }
+
+    /// Whether there are no messages, and receivers.
+    fn takes_hand_overs(&self) -> bool {
+        // Acquire, both: as in `End::load`. In this order: head may have moved on, but not past tail,
+        // so that the channel was empty at the second look if the two are the same. Nothing can be
+        // reserved then, and the mark of `tail` makes them differ.
+        let head = self.head.index.load(Ordering::Acquire);
+        position(head) == self.tail.index.load(Ordering::Acquire)
     }
 
     /// Claims a slot for sending, unless the channel is disconnected.
@@ -309,8 +329,9 @@ impl<T> Unbounded<T> {
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.claim_plain_head() {
             // SAFETY: just claimed.
-            Some((index, block)) => Ok(unsafe { self.read(index, block) }),
-            None => self.try_recv_slowly(),
+            Ok((index, block)) => Ok(unsafe { self.read(index, block) }),
+            Err(Miss::Empty) => Err(TryRecvError::Empty),
+            Err(Miss::Look) => self.try_recv_slowly(),
         }
     }
 
@@ -341,30 +362,30 @@ impl<T> Unbounded<T> {
 
     /// Claims a slot for receiving, if nothing is in the way.
     #[inline(always)]
-    fn claim_plain_head(&self) -> Option<(usize, *mut Block<T>)> {
+    fn claim_plain_head(&self) -> Result<(usize, *mut Block<T>), Miss> {
         if cfg!(bine_loom) {
-            return None; // the rest is a round of the loop of `claim_head` once more
+            return Err(Miss::Look); // the rest is a round of the loop of `claim_head` once more
         }
         // As in the loop of `claim_head`.
         let (head, block) = self.head.load();
         if !is_plain(head) {
-            return None;
-        }
-        if block.is_null() {
-            return None;
+            return Err(Miss::Look);
         }
         let mut next = head + STEP;
         if head & HAS_NEXT == 0 {
             let tail = self.tail.index.load(Ordering::SeqCst);
-            if tail & !DISCONNECTED == head {
-                return None;
+            if tail == head {
+                return Err(Miss::Empty);
             }
             next |= usize::from(lap(tail) != lap(head)) * HAS_NEXT;
+            if tail == head | DISCONNECTED || block.is_null() {
+                return Err(Miss::Look);
+            }
         }
         if !self.move_head(head, next, block) {
-            return None;
+            return Err(Miss::Look);
         }
-        Some((head & !HAS_NEXT, block))
+        Ok((head & !HAS_NEXT, block))
     }
 
     /// Claims a slot for receiving.
@@ -577,12 +598,10 @@ impl<T> Unbounded<T> {
     /// Takes the message that has waited longest, and waits for one until `deadline`.
     #[inline]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        if cfg!(bine_loom) {
-            return self.wait_and_recv(deadline); // which tries first
-        }
         match self.try_recv() {
             Ok(message) => Ok(message),
-            Err(_) => self.wait_and_recv(deadline),
+            Err(TryRecvError::Empty) => self.wait_and_recv(deadline),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
         }
     }
 
@@ -593,7 +612,7 @@ impl<T> Unbounded<T> {
             Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
             Err(TryRecvError::Empty) => None,
         };
-        let received = self.receivers.wait_for(deadline, attempt, || self.backlog());
+        let received = self.receivers.wait_for_message(deadline, attempt, || self.backlog());
         received.unwrap_or(Err(RecvTimeoutError::Timeout))
     }
 

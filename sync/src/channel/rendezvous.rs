@@ -36,7 +36,7 @@ use bine_runtime::primitive::{Mutex, MutexGuard};
 
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 use super::select::{Claim, Parcel, Selection};
-use crate::parking::{self, Unparker, WakeBatch};
+use crate::parking::{self, Roused, WakeBatch};
 use crate::waiter::{List, Waiter};
 
 /// Token of a waiter whose message has been taken, or brought; of a select that a receiver waits for.
@@ -205,7 +205,7 @@ impl<T> Meeting<T> {
                 let next = list.after(node);
                 if Waiter::payload(node, |seat| seat.watches) {
                     list.unlink(node);
-                    batch.push(Waiter::complete(node, NOTIFIED));
+                    batch.push(Waiter::complete_later(node, NOTIFIED));
                     told += 1;
                 }
                 node = next;
@@ -215,12 +215,12 @@ impl<T> Meeting<T> {
     }
 }
 
-/// Puts `message` into the seat of a receiver and ends its wait. The caller unparks it.
+/// Puts `message` into the seat of a receiver and ends its wait. The caller lets it go.
 ///
 /// # Safety
 /// - `receiver` is the seat of a receiver of `T`s, of which the caller has taken it out and which it
 ///   has not completed.
-unsafe fn bring<T>(receiver: *const Waiter<Seat>, message: T) -> Unparker {
+unsafe fn bring<T>(receiver: *const Waiter<Seat>, message: T) -> Roused {
     // SAFETY: the caller's promise. A packet is an empty `Option<T>`, so that nothing is overwritten
     // that needs dropping; it is alive until the token is set, and left alone by its owner.
     unsafe {
@@ -257,9 +257,9 @@ impl<T> Rendezvous<T> {
             return Err(TrySendError::Full(message));
         };
         // SAFETY: just taken out.
-        let unparker = unsafe { bring(receiver, message) };
+        let receiver = unsafe { bring(receiver, message) };
         drop(meeting);
-        unparker.unpark();
+        receiver.go();
         Ok(())
     }
 
@@ -291,9 +291,9 @@ impl<T> Rendezvous<T> {
             let packet = Waiter::payload(sender, |seat| seat.packet.cast::<Option<T>>());
             if !packet.is_null() {
                 let message = (*packet).take();
-                let unparker = Waiter::complete(sender, MET);
+                let sender = Waiter::complete(sender, MET);
                 drop(meeting);
-                unparker.unpark();
+                sender.go();
                 return Some(message.expect("a sender waits with its message"));
             }
         }
@@ -301,14 +301,14 @@ impl<T> Rendezvous<T> {
         let seat = Waiter::new(Seat::plain(&mut packet));
         // SAFETY: `sender` was just taken out. This thread leaves its own seat alone, and stays, until
         // the token is set.
-        let unparker = unsafe {
+        let sender = unsafe {
             Waiter::payload(sender, |theirs| {
                 theirs.brought = Some(Claim::Receiver(&raw const seat))
             });
             Waiter::complete(sender, MET)
         };
         drop(meeting);
-        unparker.unpark();
+        sender.go();
         seat.sleep_past(PROMISED);
         drop(seat);
         packet
@@ -338,9 +338,9 @@ impl<T> Rendezvous<T> {
                 }
                 Met::Company(receiver, meeting) => {
                     // SAFETY: just taken out.
-                    let unparker = unsafe { bring(receiver, packet.take().expect(KEPT)) };
+                    let receiver = unsafe { bring(receiver, packet.take().expect(KEPT)) };
                     drop(meeting);
-                    unparker.unpark();
+                    receiver.go();
                     return Ok(());
                 }
             }
@@ -409,7 +409,7 @@ impl<T> Rendezvous<T> {
             // SAFETY: the lists' lock is held to the end of the loop.
             while let Some(waiter) = unsafe { meeting.list(side).pop() } {
                 // SAFETY: just taken out, with the lock held.
-                batch.push(unsafe { Waiter::complete(waiter, NOTIFIED) });
+                batch.push(unsafe { Waiter::complete_later(waiter, NOTIFIED) });
             }
         }
         drop(meeting);
@@ -471,16 +471,17 @@ impl<T> Rendezvous<T> {
 
     /// Keeps a message for the next receiver that was handed to a select which did not want it.
     pub(super) fn give_back(&self, message: T) {
-        let mut batch = WakeBatch::new();
         let mut meeting = self.meeting.lock();
         if let Some(receiver) = meeting.meet(Side::Receivers) {
             // SAFETY: just taken out.
-            batch.push(unsafe { bring(receiver, message) });
-        } else {
-            meeting.returned.push_back(message);
-            if meeting.watchers > 0 {
-                meeting.tell_watchers(Side::Receivers, &mut batch);
-            }
+            let receiver = unsafe { bring(receiver, message) };
+            drop(meeting);
+            return receiver.go();
+        }
+        let mut batch = WakeBatch::new();
+        meeting.returned.push_back(message);
+        if meeting.watchers > 0 {
+            meeting.tell_watchers(Side::Receivers, &mut batch);
         }
         drop(meeting);
         batch.flush();
@@ -499,7 +500,7 @@ fn flush(batch: Option<WakeBatch>) {
 /// - `receiver` is from a [`Claim::Receiver`] of a channel of `T`s, which is used up.
 pub(super) unsafe fn fulfil<T>(receiver: *const Waiter<Seat>, message: T) {
     // SAFETY: the caller's promise.
-    unsafe { bring(receiver, message) }.unpark();
+    unsafe { bring(receiver, message) }.go();
 }
 
 /// Tells a receiver that was claimed that no message will come.
@@ -508,7 +509,7 @@ pub(super) unsafe fn fulfil<T>(receiver: *const Waiter<Seat>, message: T) {
 /// - `receiver` is from a [`Claim::Receiver`], which is used up.
 pub(super) unsafe fn part(receiver: *const Waiter<Seat>) {
     // SAFETY: the caller's promise.
-    unsafe { Waiter::complete(receiver, PARTED) }.unpark();
+    unsafe { Waiter::complete(receiver, PARTED) }.go();
 }
 
 /// Waits for what the one brings that has claimed the select of `seat`; none if it parts.

@@ -9,7 +9,7 @@ use crate::channel::error::{RecvError, SendError, TryRecvError};
 use crate::channel::rendezvous::{self, Seat, Side};
 use crate::channel::ring::NoSlot;
 use crate::channel::{Flavor, Receiver, Sender, Source};
-use crate::wait_list::WaitList;
+use crate::wait_list::{AnyPlace, WaitList};
 use crate::waiter::Waiter;
 
 /// What a select has settled on, so that its operation will not wait. It is used up by completing the
@@ -29,7 +29,7 @@ pub(crate) enum Claim {
 
 /// A waiter of a select, which stands in the list of one channel.
 pub(super) enum Node {
-    Listed(Waiter<()>),
+    Listed(Waiter<AnyPlace>),
     Seated(Waiter<Seat>),
 }
 
@@ -143,7 +143,7 @@ impl<T> Operation for Sender<T> {
     fn node(&self, selection: &Selection, number: usize, watches: bool) -> Option<Node> {
         match &self.flavor {
             Flavor::Unbounded(_) => None,
-            Flavor::Bounded(_) => Some(Node::Listed(Waiter::new(()))),
+            Flavor::Bounded(_) => Some(Node::Listed(Waiter::new(AnyPlace::NONE))),
             Flavor::Rendezvous(_) => {
                 Some(Node::Seated(Waiter::new(Seat::of(selection, number, watches))))
             }
@@ -265,7 +265,7 @@ impl<T> Operation for Receiver<T> {
             Source::Channel(Flavor::Rendezvous(_)) => {
                 Some(Node::Seated(Waiter::new(Seat::of(selection, number, watches))))
             }
-            source => source.receivers().map(|_| Node::Listed(Waiter::new(()))),
+            source => source.receivers().map(|_| Node::Listed(Waiter::new(AnyPlace::NONE))),
         }
     }
 
