@@ -158,7 +158,8 @@ impl WaitList {
         }
     }
 
-    /// Calls `attempt` until it gives a value, and waits between, until `deadline`: then `None`.
+    /// Calls `attempt` until it gives a value, and waits before each time, until `deadline`: then `None`.
+    /// The caller has made the first attempt.
     ///
     /// `backlog` says how many attempts could succeed now, or at least whether one could. A write
     /// that makes it more than zero, or that lets `attempt` return, is a SeqCst one and is followed
@@ -166,14 +167,13 @@ impl WaitList {
     pub(crate) fn wait_for<R>(
         &self,
         deadline: Option<Instant>,
-        mut attempt: impl FnMut() -> Option<R>,
+        attempt: impl FnMut() -> Option<R>,
         backlog: impl Fn() -> usize,
     ) -> Option<R> {
-        attempt().or_else(|| self.wait_at(AnyPlace::NONE, deadline, attempt, backlog, || None))
+        self.wait_at(AnyPlace::NONE, deadline, attempt, backlog, || None)
     }
 
-    /// As [`wait_for`](Self::wait_for), for attempts at a message, which may be handed over, and of which
-    /// the caller has made the first.
+    /// As [`wait_for`](Self::wait_for), for attempts at a message, which may be handed over.
     pub(crate) fn wait_for_message<T, E>(
         &self,
         deadline: Option<Instant>,
@@ -187,8 +187,7 @@ impl WaitList {
         self.wait_at(AnyPlace((&raw const place).cast()), deadline, attempt, backlog, take)
     }
 
-    /// Both of the above after the first attempt: waits with `place`, and returns what `take` gives if a
-    /// message was put there.
+    /// Both of the above: waits with `place`, and returns what `take` gives if a message was put there.
     #[inline(always)]
     fn wait_at<R>(
         &self,
@@ -337,8 +336,9 @@ impl WaitList {
         message: T,
         is_empty: impl FnOnce() -> bool,
     ) -> Result<(), T> {
-        // Relaxed: a hint. If somebody waits who is not seen here, the notification sees it.
-        if self.word.load(Ordering::Relaxed) & WAITING == 0 {
+        // Relaxed: a hint. If somebody waits who is not seen here, the notification sees it. And those
+        // on their way are enough for a message more, or are not: M3 sees to that.
+        if self.word.load(Ordering::Relaxed) & WAITING == 0 || self.on_their_way() > 0 {
             return Err(message);
         }
         self.hand_to_waiter(message, is_empty)
@@ -346,10 +346,6 @@ impl WaitList {
 
     #[inline(never)]
     fn hand_to_waiter<T>(&self, message: T, is_empty: impl FnOnce() -> bool) -> Result<(), T> {
-        // Those on their way are enough for a message more, or are not: M3 sees to that.
-        if self.on_their_way() > 0 {
-            return Err(message);
-        }
         let roused = self.lock(0).with(|list| {
             let front = list.front();
             // SAFETY: in the list, whose lock we hold.
@@ -372,6 +368,7 @@ impl WaitList {
     }
 
     /// How many counted waiters have been notified and not arrived: no more than there are.
+    #[inline]
     fn on_their_way(&self) -> u32 {
         // In this order: later notifications and arrivals can only make the difference too small.
         // SeqCst: `arrived` pairs with the addition in `arrive` (M3 against N3).

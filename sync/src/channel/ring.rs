@@ -154,8 +154,11 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// Adds `message` if there is room.
+    /// Adds `message` if there is room, or hands it to a receiver that waits.
     pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let Err(message) = self.receivers.hand_over(message, || self.takes_hand_overs()) else {
+            return Ok(());
+        };
         let tail = match self.claim_tail() {
             Ok(tail) => tail,
             Err(NoSlot::Blocked) => return Err(TrySendError::Full(message)),
@@ -164,6 +167,16 @@ impl<T> Bounded<T> {
         // SAFETY: just claimed.
         unsafe { self.fill(tail, message) };
         Ok(())
+    }
+
+    /// Whether there are no messages, and receivers.
+    fn takes_hand_overs(&self) -> bool {
+        // Acquire, both: pair with the exchanges that move the two. In this order: head may have moved
+        // on, but not past tail, so that the channel was empty at the second look if the two are the
+        // same. Nothing can be reserved in head then.
+        let head = self.head.load(Ordering::Acquire);
+        let tail = self.tail.load(Ordering::Acquire);
+        self.position(head) == self.position(tail) && tail & self.mark_bit == 0
     }
 
     /// # Safety
@@ -471,12 +484,12 @@ impl<T> Bounded<T> {
         message: T,
         deadline: Option<Instant>,
     ) -> Result<(), SendTimeoutError<T>> {
-        if cfg!(bine_loom) {
-            return self.wait_and_send(message, deadline); // which tries first
-        }
         match self.try_send(message) {
             Ok(()) => Ok(()),
-            Err(error) => self.wait_and_send(error.into_inner(), deadline),
+            Err(TrySendError::Full(message)) => self.wait_and_send(message, deadline),
+            Err(TrySendError::Disconnected(message)) => {
+                Err(SendTimeoutError::Disconnected(message))
+            }
         }
     }
 
@@ -506,12 +519,10 @@ impl<T> Bounded<T> {
     /// Takes the message that has waited longest, and waits for one until `deadline`.
     #[inline]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        if cfg!(bine_loom) {
-            return self.wait_and_recv(deadline); // which tries first
-        }
         match self.try_recv() {
             Ok(message) => Ok(message),
-            Err(_) => self.wait_and_recv(deadline),
+            Err(TryRecvError::Empty) => self.wait_and_recv(deadline),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
         }
     }
 
@@ -522,7 +533,7 @@ impl<T> Bounded<T> {
             Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
             Err(TryRecvError::Empty) => None,
         };
-        let received = self.receivers.wait_for(deadline, attempt, || self.backlog());
+        let received = self.receivers.wait_for_message(deadline, attempt, || self.backlog());
         received.unwrap_or(Err(RecvTimeoutError::Timeout))
     }
 

@@ -178,7 +178,8 @@ impl<T> Timer<T> {
             let alarm = [deadline, self.deadline()].into_iter().flatten().min();
             let attempt = || self.try_recv().ok();
             let ready = || usize::from(self.is_due());
-            if let Some(message) = self.receivers.wait_for(alarm, attempt, ready) {
+            let message = attempt().or_else(|| self.receivers.wait_for(alarm, attempt, ready));
+            if let Some(message) = message {
                 return Ok(message);
             }
             if deadline.is_some_and(has_come) {
