@@ -16,8 +16,15 @@ target_dir="${CARGO_TARGET_DIR:-target}"
 install() {
     [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null || return 1
     export DEBIAN_FRONTEND=noninteractive
+    # One step at a time.
+    local turn
+    exec {turn}>"${TMPDIR:-/tmp}/bine-ci-apt.lock"
+    flock "$turn"
     apt-get update -qq || echo "warning: apt-get cannot update its lists" >&2
-    apt-get install -y -qq --no-install-recommends "$@"
+    local status=0
+    apt-get install -y -qq --no-install-recommends "$@" || status=$?
+    exec {turn}>&-
+    return "$status"
 }
 
 # Ends the step because a tool is missing: as a failure on the CI machine, and as a success with a
