@@ -46,6 +46,8 @@ func main() {
 		"pairs":      func() { pairs(*tasks, *rounds) },
 		"mutex":      mutex,
 		"mpmc":       mpmc,
+		"select":     func() { selects(128) },
+		"select-1":   func() { selects(1) },
 		"skynet":     skynet,
 		"park":       park,
 		"timers":     timers,
@@ -206,6 +208,45 @@ func mpmc() {
 	consumers.Wait()
 	check(sum.Load(), uint64(*tasks)*sumBelow(*rounds))
 	figure("ns", nsEach(start, *tasks**rounds))
+}
+
+// selects has eight goroutines send, each on a channel of its own, and one receive from all.
+func selects(places int) {
+	start := time.Now()
+	var channels [8]chan uint64
+	for n := range channels {
+		channel := make(chan uint64, places)
+		channels[n] = channel
+		go func() {
+			for number := range *rounds {
+				channel <- uint64(number)
+			}
+		}()
+	}
+	messages := len(channels) * *rounds
+	result := make(chan uint64, 1)
+	go func() { result <- selectSum(channels, messages) }()
+	check(<-result, uint64(len(channels))*sumBelow(*rounds))
+	figure("ns", nsEach(start, messages))
+}
+
+func selectSum(channels [8]chan uint64, messages int) uint64 {
+	var sum uint64
+	for range messages {
+		var number uint64
+		select {
+		case number = <-channels[0]:
+		case number = <-channels[1]:
+		case number = <-channels[2]:
+		case number = <-channels[3]:
+		case number = <-channels[4]:
+		case number = <-channels[5]:
+		case number = <-channels[6]:
+		case number = <-channels[7]:
+		}
+		sum += number
+	}
+	return sum
 }
 
 func skynet() {

@@ -54,10 +54,11 @@ impl Report<'_> {
     }
 }
 
-/// The median of the best peer of a workload. A peer that was given less than the others is none:
+/// The median of the best peer of a workload. A peer that has less to do than the others is none:
 /// to wake 10,000 sleepers in time says nothing of a million.
 fn best_peer(group: &[Cell], metric: Metric) -> Option<f64> {
-    let peers = group.iter().filter(|cell| cell.runtime.is_peer() && !cell.scaled_down);
+    let does_it_all = |cell: &&Cell| !cell.scaled_down && cell.spared.is_none();
+    let peers = group.iter().filter(|cell| cell.runtime.is_peer()).filter(does_it_all);
     metric.better.best(peers.filter_map(|cell| Some(cell.summary(metric)?.median)))
 }
 
@@ -81,7 +82,7 @@ fn write_metric(text: &mut String, group: &[Cell], metric: Metric, nominal: Size
     }
 }
 
-/// What a reader must know of a cell: a smaller scale, failed rounds.
+/// What a reader must know of a cell: a smaller scale, less to do, failed rounds.
 fn remarks(cell: &Cell, nominal: Size) -> String {
     let mut remarks = Vec::new();
     if cell.size.tasks != nominal.tasks {
@@ -90,6 +91,7 @@ fn remarks(cell: &Cell, nominal: Size) -> String {
     if cell.size.rounds != nominal.rounds {
         remarks.push(format!("{} rounds", count(cell.size.rounds)));
     }
+    remarks.extend(cell.spared.map(str::to_owned));
     if let Some(why) = cell.failures.first() {
         let (failed, all) = (cell.failures.len(), cell.failures.len() + cell.figures.len());
         remarks.push(format!("failed {failed} of {all} times: {why}"));
@@ -130,6 +132,7 @@ fn cell_json(group: &[Cell], cell: &Cell, metric: Metric) -> Value {
         "unit": metric.unit,
         "lower_is_better": metric.better == crate::statistics::Better::Lower,
         "scaled_down": cell.scaled_down,
+        "spared": cell.spared,
         "tasks": cell.size.tasks,
         "rounds_of_each": cell.size.rounds,
         "millis": cell.size.millis,
@@ -177,6 +180,19 @@ mod tests {
         };
         let group = [cell(Runtime::Threads, 1.0), cell(Runtime::Tokio, 200.0)];
         assert_eq!(best_peer(&group, Workload::Timers.metrics()[2]), Some(200.0));
+    }
+
+    #[test]
+    fn a_peer_that_is_spared_something_is_not_the_best_and_its_row_says_so() {
+        let cell = |runtime, value| {
+            let mut cell = Cell::new(Workload::Select, runtime, false);
+            cell.figures = vec![Figures::one("ns", value)];
+            cell
+        };
+        let group = [cell(Runtime::May, 1.0), cell(Runtime::Go, 200.0)];
+        assert_eq!(best_peer(&group, Workload::Select.metrics()[0]), Some(200.0));
+        let remarks = group.each_ref().map(|cell| remarks(cell, Workload::Select.size(false)));
+        assert_eq!(remarks, ["channels without a bound", ""]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Cell {
     pub(crate) size: Size,
     /// Whether that is less than what others are given.
     pub(crate) scaled_down: bool,
+    /// In which way it has less to do for the same size, if so.
+    pub(crate) spared: Option<&'static str>,
     /// What each round that succeeded yielded.
     pub(crate) figures: Vec<Figures>,
     /// Why the others failed.
@@ -40,6 +42,7 @@ impl Cell {
             runtime,
             size,
             scaled_down: size != workload.size(quick),
+            spared: runtime.is_spared(workload),
             figures: Vec::new(),
             failures: Vec::new(),
             timed_out: false,

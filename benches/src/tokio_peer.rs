@@ -3,7 +3,7 @@
 //! Every workload runs in a spawned task, so that spawning is a worker's and not an outsider's.
 //! Parked tasks wait on one [`Notify`] that all of them share, which is the cheapest
 //! thing that can wake a million. The bounded channel from many to many is async-channel's, since
-//! Tokio has none.
+//! Tokio has none; those of the selects are Tokio's.
 
 use std::future::Future;
 use std::io;
@@ -43,6 +43,8 @@ pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures
         Workload::Pairs => run(workers, pairs(size)),
         Workload::Mutex => run(workers, mutex(size)),
         Workload::Mpmc => run(workers, mpmc(size)),
+        Workload::Select => run(workers, select(size, 128)),
+        Workload::Select1 => run(workers, select(size, 1)),
         Workload::Skynet => run(workers, skynet(size)),
         Workload::Park => run(workers, park(size)),
         Workload::Timers => run(workers, timers(size)),
@@ -197,6 +199,50 @@ async fn mpmc(size: Size) -> Figures {
     join_all(producers).await;
     assert_eq!(join_all(consumers).await, size.tasks as u64 * sum_below(size.rounds));
     Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+async fn select(size: Size, places: usize) -> Figures {
+    let start = Instant::now();
+    let (mut producers, mut senders) = (Vec::with_capacity(8), Vec::with_capacity(8));
+    let receivers = std::array::from_fn(|_| {
+        let (sender, receiver) = mpsc::channel::<u64>(places);
+        senders.push(sender.clone());
+        producers.push(tokio::spawn(async move {
+            for number in 0..size.rounds as u64 {
+                sender.send(number).await.expect("the receiver is gone");
+            }
+            0
+        }));
+        receiver
+    });
+    let messages = producers.len() * size.rounds;
+    let consumer = tokio::spawn(select_sum(receivers, messages));
+    assert_eq!(
+        consumer.await.expect("a task panicked"),
+        producers.len() as u64 * sum_below(size.rounds)
+    );
+    join_all(producers).await;
+    Figures::one("ns", ns_each(start, messages))
+}
+
+/// Receives `messages` messages and returns their sum.
+async fn select_sum(mut receivers: [mpsc::Receiver<u64>; 8], messages: usize) -> u64 {
+    let [a, b, c, d, e, f, g, h] = &mut receivers;
+    let mut sum = 0;
+    for _ in 0..messages {
+        sum += tokio::select! {
+            Some(number) = a.recv() => number,
+            Some(number) = b.recv() => number,
+            Some(number) = c.recv() => number,
+            Some(number) = d.recv() => number,
+            Some(number) = e.recv() => number,
+            Some(number) = f.recv() => number,
+            Some(number) = g.recv() => number,
+            Some(number) = h.recv() => number,
+            else => panic!("the senders are gone"),
+        };
+    }
+    sum
 }
 
 async fn skynet(size: Size) -> Figures {

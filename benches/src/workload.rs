@@ -48,6 +48,13 @@ impl Runtime {
         matches!(self, Self::Threads | Self::Tokio | Self::May | Self::Go)
     }
 
+    /// In which way it has less to do in `workload` than the others, whatever the size.
+    pub(crate) fn is_spared(self, workload: Workload) -> Option<&'static str> {
+        let bounded = matches!(workload, Workload::Mpmc | Workload::Select | Workload::Select1);
+        // Its producers never wait.
+        (self == Self::May && bounded).then_some("channels without a bound")
+    }
+
     /// Whether it runs `workload` at all.
     pub(crate) fn runs(self, workload: Workload) -> bool {
         match self {
@@ -76,6 +83,11 @@ pub(crate) enum Workload {
     Mutex,
     /// Producers and consumers share one bounded channel of 128 places.
     Mpmc,
+    /// One task receives by `select!` from eight bounded channels of 128 places, with a producer for each:
+    /// there is mostly something to receive.
+    Select,
+    /// The same with channels of one place: those who select and those who send mostly have to wait.
+    Select1,
     /// A 10-ary tree of tasks, each the sum of its children's results.
     Skynet,
     /// Tasks that are spawned and then wait.
@@ -132,7 +144,7 @@ const ECHO_METRICS: &[Metric] = &[
 
 impl Workload {
     /// Every workload, in the order of the report.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Yield,
         Self::SpawnJoin,
         Self::SpawnBatch,
@@ -140,6 +152,8 @@ impl Workload {
         Self::Pairs,
         Self::Mutex,
         Self::Mpmc,
+        Self::Select,
+        Self::Select1,
         Self::Skynet,
         Self::Park,
         Self::Timers,
@@ -158,6 +172,8 @@ impl Workload {
             Self::Pairs => "pairs",
             Self::Mutex => "mutex",
             Self::Mpmc => "mpmc",
+            Self::Select => "select",
+            Self::Select1 => "select-1",
             Self::Skynet => "skynet",
             Self::Park => "park",
             Self::Timers => "timers",
@@ -180,7 +196,7 @@ impl Workload {
             Self::SpawnBatch => const { &[lower("ns", "ns each")] },
             Self::PingPong | Self::Pairs => const { &[lower("ns", "ns a round trip")] },
             Self::Mutex => const { &[lower("ns", "ns a lock")] },
-            Self::Mpmc => const { &[lower("ns", "ns a message")] },
+            Self::Mpmc | Self::Select | Self::Select1 => const { &[lower("ns", "ns a message")] },
             Self::Skynet => const { &[lower("ms", "ms")] },
             Self::Park => {
                 const { &[lower("ns", "ns to spawn and park"), lower("bytes", "bytes a task")] }
@@ -222,6 +238,13 @@ impl Workload {
             Self::Mpmc => {
                 format!("{tasks} producers, {tasks} consumers, bounded(128), {rounds} sends each")
             }
+            Self::Select | Self::Select1 => {
+                let places = if self == Self::Select { 128 } else { 1 };
+                format!(
+                    "one task receives by select! from {tasks} channels, bounded({places}), with a producer \
+                     each, {rounds} sends each"
+                )
+            }
             Self::Skynet => format!("10-ary tree of tasks, {tasks} leaves, sum by join"),
             Self::Park => format!("{tasks} parked tasks"),
             Self::Timers => format!("{tasks} tasks sleep once, {shortest} to {longest} ms"),
@@ -245,6 +268,8 @@ impl Workload {
             Self::Pairs => (Size::new(1_000, 1_000, 0), Size::new(1_000, 100, 0)),
             Self::Mutex => (Size::new(64, 20_000, 0), Size::new(64, 2_000, 0)),
             Self::Mpmc => (Size::new(64, 20_000, 0), Size::new(64, 2_000, 0)),
+            // As many as `select!` has arms.
+            Self::Select | Self::Select1 => (Size::new(8, 50_000, 0), Size::new(8, 5_000, 0)),
             Self::Skynet => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
             Self::Park => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
             Self::Timers => (Size::new(1_000_000, 1, 1_000), Size::new(100_000, 1, 250)),

@@ -26,11 +26,19 @@ use crate::wait_queue::{self, Entrance};
 /// the last one has come already, it was counted, and the others go on without it.
 ///
 /// # Fairness
-/// All that wait are woken at once. Nothing can be poisoned.
+/// All that wait are woken at once.
+///
+/// # Poisoning
+/// There is none. A thread that panics has not arrived.
 ///
 /// # Cost
 /// An arrival takes a lock for a few instructions; the last one then wakes the others outside of it,
-/// who need not take it. Waiting allocates nothing.
+/// one after the other, who need not take it. Waiting allocates nothing. See
+/// [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// A count and a generation behind a lock are std's; that the generation is a word to wait at, in the
+/// manner of a futex, is not.
 ///
 /// # Examples
 /// ```

@@ -16,8 +16,13 @@
 //! green thread that is cancelled while it waits leaves, and has received all or nothing of a message.
 //!
 //! A message costs an allocation, a lock that is held for a few instructions, and the look at one bucket
-//! of the wait queue; to receive it costs that lock and a clone, which the last receiver is spared.
-//! Waiting allocates nothing.
+//! of the wait queue, and time for each that waits; to receive it costs that lock and a clone, which the
+//! last receiver is spared. Waiting allocates nothing. See [what things cost](crate#what-things-cost).
+//!
+//! # Where it comes from
+//!
+//! The interface, the ring that is written over, and the count of receivers beside each message are
+//! tokio's. Its lock for each slot is one for the ring here.
 
 use std::error::Error;
 use std::fmt;
@@ -88,8 +93,16 @@ struct Slot<T> {
 /// send::<bine_sync::broadcast::Sender<std::cell::Cell<()>>>();
 /// ```
 /// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::broadcast::Sender<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
+/// ```
+/// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
-/// share::<bine_sync::broadcast::Sender<std::rc::Rc<()>>>();
+/// share::<bine_sync::broadcast::Sender<std::cell::Cell<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::broadcast::Sender<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
 /// ```
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
@@ -106,8 +119,16 @@ pub struct Sender<T> {
 /// send::<bine_sync::broadcast::Receiver<std::cell::Cell<()>>>();
 /// ```
 /// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::broadcast::Receiver<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
+/// ```
+/// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
-/// share::<bine_sync::broadcast::Receiver<std::rc::Rc<()>>>();
+/// share::<bine_sync::broadcast::Receiver<std::cell::Cell<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::broadcast::Receiver<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
 /// ```
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,

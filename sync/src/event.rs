@@ -61,15 +61,22 @@ fn happens_unawaited(word: &AtomicU32) -> bool {
 /// wait for.
 ///
 /// # Fairness
-/// All that wait when it happens go on, also if it is taken back before they run. Nothing can be
-/// poisoned.
+/// All that wait when it happens go on, also if it is taken back before they run.
+///
+/// # Poisoning
+/// There is none.
 ///
 /// # Cancellation
 /// A green thread that is cancelled while it waits leaves.
 ///
 /// # Cost
 /// A word of 4 bytes. To look, or to wait for what has happened, costs one load. Waiting allocates
-/// nothing.
+/// nothing. To set it while threads wait wakes them one after the other. See
+/// [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// A word with the states "no", "yes" and "somebody waits" is the usual way to make an event of a futex
+/// (Drepper, *Futexes are tricky*, has the mutex of this kind).
 ///
 /// # Examples
 /// ```
@@ -189,7 +196,10 @@ impl fmt::Debug for Event {
 /// It holds at most one notification that nobody has waited for; one more is the same one.
 ///
 /// # Fairness
-/// The thread that has waited longest is notified. Nothing can be poisoned.
+/// The thread that has waited longest is notified.
+///
+/// # Poisoning
+/// There is none.
 ///
 /// # Cancellation
 /// A green thread that is cancelled while it waits leaves, and a notification that was meant for it
@@ -197,7 +207,11 @@ impl fmt::Debug for Event {
 ///
 /// # Cost
 /// A word of 4 bytes. Without anybody waiting, to notify and to be notified cost one
-/// compare-exchange. Waiting allocates nothing.
+/// compare-exchange each, or two. Waiting allocates nothing. To notify one takes the same time however many
+/// wait. See [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// The interface, and that one notification is kept, are those of tokio's; the queue is this crate's.
 ///
 /// # Examples
 /// ```

@@ -26,6 +26,9 @@ use crate::Once;
 /// # Fairness, cost
 /// As of [`Once`]: reading a value that is there costs one load.
 ///
+/// # Where it comes from
+/// std's is the same: a `Once`, and a cell for the initialiser first and the value then.
+///
 /// # Examples
 /// ```
 /// static WORDS: bine_sync::LazyLock<Vec<&str>> =
@@ -40,11 +43,19 @@ use crate::Once;
 /// ```
 /// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
+/// share::<bine_sync::LazyLock<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
 /// share::<bine_sync::LazyLock<(), std::rc::Rc<()>>>();
 /// ```
 /// ```compile_fail,E0277
 /// fn send<T: Send>() {}
 /// send::<bine_sync::LazyLock<std::rc::Rc<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::LazyLock<(), std::rc::Rc<()>>>();
 /// ```
 pub struct LazyLock<T, F = fn() -> T> {
     once: Once,

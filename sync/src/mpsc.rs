@@ -298,16 +298,44 @@ impl<T> fmt::Debug for Receiver<T> {
 
 /// Takes messages and waits for each, until there are none and all senders are gone. From
 /// [`Receiver::iter`].
+///
+/// It borrows the receiver, which is not shared:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::mpsc::Iter<'static, ()>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::mpsc::Iter<'static, ()>>();
+/// ```
 pub struct Iter<'a, T: 'a> {
     receiver: &'a Receiver<T>,
 }
 
 /// Takes the messages that are there, and does not wait. From [`Receiver::try_iter`].
+///
+/// It borrows the receiver, which is not shared:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::mpsc::TryIter<'static, ()>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::mpsc::TryIter<'static, ()>>();
+/// ```
 pub struct TryIter<'a, T: 'a> {
     receiver: &'a Receiver<T>,
 }
 
-/// As [`Iter`], with the receiver.
+/// As [`Iter`], with the receiver. It goes where that may go:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::mpsc::IntoIter<std::rc::Rc<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::mpsc::IntoIter<()>>();
+/// ```
 pub struct IntoIter<T> {
     receiver: Receiver<T>,
 }

@@ -35,6 +35,11 @@
 //! The parked bit and the decision under the bucket's lock: WebKit's `WTF::Lock` and
 //! `parking_lot::RawMutex`. The woken bit and going back to the front: Go's `sync.Mutex`, which
 //! counts time where this one counts losses.
+//!
+//! Rejected: an exchange from 0, and from `LOCKED`, before any look at the word, as std's and
+//! parking_lot's. It is 18 instructions in place of 28 for both, and takes no time off an uncontended
+//! lock; but where others wait the first exchange fails. 64 threads that lock, add one and unlock took
+//! 41 to 54 ns a round with it and 20 to 28 without (two CPUs, which had other work too).
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -270,6 +275,23 @@ fn after_unlock(front: Option<Front>) -> (u32, u32) {
 /// Threads wait in the order in which they came. A thread that does not wait may take the lock
 /// before one that was just woken, but none loses more than four such races: then the lock is
 /// handed to it.
+///
+/// # Cancellation
+/// A green thread that is cancelled while it waits leaves the queue, and the next one is woken in its place
+/// if it was its turn. One that is cancelled with the lock held gives it back as it unwinds, and does not
+/// poison it.
+///
+/// # Cost
+/// The lock is a word of 4 bytes and the mark of poisoning. Without contention, to take it and to give it
+/// back are one compare-exchange each, and two loads of std's count of panics. One that comes while it is
+/// held looks at it a few times more, then looks it up in the wait queue and lets another thread run; that
+/// allocates nothing, and takes the same time however many wait. To give it back while others wait
+/// wakes one of them. See [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// The parked bit, and that the unlocker decides under the lock of the queue: WebKit's `WTF::Lock` and
+/// `parking_lot`. The woken bit, and going back to the front of the queue: Go's `sync.Mutex`, which counts
+/// time where this one counts lost races.
 ///
 /// # Panics
 /// Never. A thread that locks a mutex that it holds already waits for ever.

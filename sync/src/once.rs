@@ -50,7 +50,11 @@ const QUEUED: u32 = 0b100;
 /// All that wait are woken at once.
 ///
 /// # Cost
-/// A word of 4 bytes. Once it is done, a call costs one load. Waiting allocates nothing.
+/// A word of 4 bytes. Once it is done, a call costs one load. Waiting allocates nothing. Whoever did it
+/// wakes those that wait one after the other. See [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// The states are those of std's for futexes, the queue is this crate's.
 ///
 /// # Examples
 /// ```

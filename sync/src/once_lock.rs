@@ -20,7 +20,11 @@ use crate::Once;
 /// initialiser, the next one is called.
 ///
 /// # Fairness, cost
-/// As of [`Once`]: reading a value that is there costs one load.
+/// As of [`Once`], which it is made of, with a cell beside it: reading a value that is there costs one
+/// load.
+///
+/// # Where it comes from
+/// std's is the same.
 ///
 /// # Examples
 /// ```

@@ -19,7 +19,12 @@
 //! There is nobody to be unfair to, and nothing can be poisoned. A green thread that is cancelled
 //! while it receives drops the receiver as it unwinds, and the message with it if it has come already.
 //! Sending costs one compare-exchange, and receiving what was sent one load. A channel is one
-//! allocation; waiting allocates nothing.
+//! allocation; waiting allocates nothing. See [what things cost](crate#what-things-cost).
+//!
+//! # Where it comes from
+//!
+//! One word that sender and receiver compete for is tokio's way too. Who waits here stands in the wait
+//! queue, and not in the channel.
 #![allow(unsafe_code)]
 
 use std::error::Error;

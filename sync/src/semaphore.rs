@@ -53,12 +53,19 @@ const SHUT: u32 = 2;
 /// # Cancellation
 /// A green thread that is cancelled while it waits leaves the queue, and permits that it was given
 /// just then go to the next. A permit that a cancelled thread holds is given back as it unwinds.
-/// Nothing can be poisoned.
+///
+/// # Poisoning
+/// There is none. A permit that a panicking thread holds is given back as it unwinds.
 ///
 /// # Cost
 /// A word. A permit that is there costs one compare-exchange, and one addition when it is given back.
-/// Waiting allocates nothing. A permit goes to the next in the queue directly, which costs a change of
-/// threads for each that was waited for.
+/// Waiting allocates nothing, and takes the same time however many wait. A permit goes to the next in the
+/// queue directly, which costs a change of threads for each that was waited for. See
+/// [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// That permits go to the first in the queue, also where it wants many, is tokio's; the queue is this
+/// crate's.
 ///
 /// # Examples
 /// ```

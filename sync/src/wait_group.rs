@@ -11,14 +11,23 @@ use crate::wait_queue::{self, Entrance};
 /// dropped theirs.
 ///
 /// # Fairness
-/// All that wait go on at once. Nothing can be poisoned.
+/// All that wait go on at once.
+///
+/// # Poisoning
+/// There is none. A thread that panics drops its clone as it unwinds.
 ///
 /// # Cancellation
 /// A green thread that is cancelled leaves: it drops its clone as it unwinds, and one that waits has
 /// done so already.
 ///
 /// # Cost
-/// An allocation for each group, an addition for each clone and each drop. Waiting allocates nothing.
+/// An allocation for each group; two additions for each clone and each drop, of which one counts who
+/// has the allocation. Waiting allocates nothing. Whoever leaves last wakes those that wait one after the
+/// other. See [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// The interface is crossbeam's. The count is a word to wait at, in the manner of a futex, in place of
+/// a lock and a condition variable.
 ///
 /// # Examples
 /// ```

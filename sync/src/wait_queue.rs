@@ -37,6 +37,12 @@
 //! A wait may end in an unwinding, when the thread is cancelled. The waiter then leaves the queue;
 //! if a waker had picked it already, the wake-up is passed on to the next in line.
 //!
+//! # Fairness, cost
+//!
+//! First come, first served. To wait or to wake is a hash, a lock, and a walk along the addresses that share
+//! the bucket; the number of threads that wait at an address makes no difference, but to those that
+//! are woken together, one after the other. Nothing is allocated, but to wake several together.
+//!
 //! # Where it comes from
 //!
 //! The interface is Linux's `futex(2)`. The table, the check under the bucket's lock and the

@@ -13,8 +13,14 @@
 //! value as it is then, and nobody is told of a change. A green thread that is cancelled while it
 //! waits leaves; so it does where it waits for the lock.
 //!
-//! A change costs a write lock and the look at one bucket of the wait queue. To look at the value costs
-//! a read lock, to look for a change one load. Waiting allocates nothing.
+//! A change costs a write lock and the look at one bucket of the wait queue, and time for each that waits.
+//! To look at the value costs a read lock, to look for a change one load. Waiting allocates nothing. See
+//! [what things cost](crate#what-things-cost).
+//!
+//! # Where it comes from
+//!
+//! The interface, and a version beside a lock, whose lowest bit says that it is over, are tokio's. The
+//! version is a word to wait at, in the manner of a futex.
 
 use std::error::Error;
 use std::fmt;
@@ -76,8 +82,16 @@ struct Shared<T> {
 /// send::<bine_sync::watch::Sender<std::cell::Cell<()>>>();
 /// ```
 /// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::watch::Sender<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
+/// ```
+/// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
-/// share::<bine_sync::watch::Sender<std::rc::Rc<()>>>();
+/// share::<bine_sync::watch::Sender<std::cell::Cell<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::watch::Sender<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
 /// ```
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
@@ -94,8 +108,16 @@ pub struct Sender<T> {
 /// send::<bine_sync::watch::Receiver<std::cell::Cell<()>>>();
 /// ```
 /// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::watch::Receiver<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
+/// ```
+/// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
-/// share::<bine_sync::watch::Receiver<std::rc::Rc<()>>>();
+/// share::<bine_sync::watch::Receiver<std::cell::Cell<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::watch::Receiver<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
 /// ```
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
@@ -108,9 +130,14 @@ pub struct Receiver<T> {
 /// # Examples
 /// As of [`Receiver::borrow`].
 ///
+/// It stays with the thread that looks, and is shared only where its value may be:
 /// ```compile_fail,E0277
 /// fn send<T: Send>() {}
 /// send::<bine_sync::watch::Ref<'static, ()>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::watch::Ref<'static, std::cell::Cell<()>>>();
 /// ```
 #[clippy::has_significant_drop]
 pub struct Ref<'a, T> {

@@ -382,3 +382,35 @@ fn a_panic_after_a_blocking_call_that_followed_a_caught_cancellation_poisons() {
         assert!(mutex.is_poisoned());
     });
 }
+
+/// The holder cancels those who have waited longest, and gives the lock back at once: if it wakes one of
+/// them, that is passed on.
+#[test]
+fn a_turn_is_passed_on_to_a_thread_that_still_waits() {
+    const WAITERS: u64 = 6;
+    with_runtimes(|runtime| {
+        runtime.run(|| {
+            let mut random = Random::new(SEED, 2000);
+            for _ in 0..60 {
+                let mutex = Arc::new(Mutex::new(0));
+                let mut held = mutex.lock().unwrap();
+                let wait = |_| {
+                    let mutex = Arc::clone(&mutex);
+                    bine_runtime::spawn(move || *mutex.lock().unwrap() += 1)
+                };
+                let waiters: Vec<_> = (0..WAITERS).map(wait).collect();
+                for _ in 0..random.below(8) {
+                    thread::yield_now();
+                    drop(held);
+                    held = mutex.lock().unwrap();
+                }
+                for victim in &waiters[..random.below(WAITERS) as usize] {
+                    victim.cancel().unwrap();
+                }
+                drop(held);
+                let had = waiters.into_iter().filter_map(|waiter| waiter.join().ok()).count();
+                assert_eq!(*mutex.try_lock().expect("nobody has it"), had, "seed {SEED:#x}");
+            }
+        });
+    });
+}

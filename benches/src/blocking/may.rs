@@ -3,9 +3,14 @@
 //!
 //! Its only channel from many to many is unbounded: `bounded` has no bound here, so that producers
 //! never wait, which is less work than the other runtimes do.
+//!
+//! Its `select!` spawns a coroutine for each arm and cancels those that did not win, together with what they
+//! have received by then: messages would be lost. So `select` is what May has for loops: the same
+//! coroutines, spawned once, each of which hands what it received to the one that selects.
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use may::coroutine::{self, JoinHandle};
@@ -81,6 +86,22 @@ impl Blocking for May {
 
     fn receive_any(receiver: &Self::ManyReceiver) -> Option<u64> {
         receiver.recv().ok()
+    }
+
+    fn select_sum(receivers: [Self::ManyReceiver; 8], messages: usize) -> u64 {
+        let sum = AtomicU64::new(0);
+        may::cqueue::scope(|queue| {
+            for (token, receiver) in receivers.iter().enumerate() {
+                let sum = &sum;
+                may::cqueue_add!(queue, token, number = receiver.recv() => {
+                    sum.fetch_add(number.expect("the sender is gone"), Ordering::Relaxed);
+                });
+            }
+            for _ in 0..messages {
+                queue.poll(None).expect("an arm has ended");
+            }
+        });
+        sum.into_inner()
     }
 
     fn lock() -> Self::Lock {

@@ -65,6 +65,9 @@ pub(crate) trait Blocking: Sized + 'static {
     fn send_any(sender: &Self::ManySender, message: u64);
     /// Waits for a message; `None` once every sender is gone.
     fn receive_any(receiver: &Self::ManyReceiver) -> Option<u64>;
+    /// Receives `messages` messages from eight channels by `select!`, and returns their sum. Nobody else
+    /// receives from them, and no more are sent.
+    fn select_sum(receivers: [Self::ManyReceiver; 8], messages: usize) -> u64;
     /// A lock around 0.
     fn lock() -> Self::Lock;
     /// Adds one under the lock and returns the sum.
@@ -85,6 +88,8 @@ pub(crate) fn measure<B: Blocking>(workload: Workload, size: Size, workers: usiz
         Workload::Pairs => pairs::<B>(size),
         Workload::Mutex => mutex::<B>(size),
         Workload::Mpmc => mpmc::<B>(size),
+        Workload::Select => select::<B>(size, 128),
+        Workload::Select1 => select::<B>(size, 1),
         Workload::Skynet => skynet::<B>(size),
         Workload::Park => park::<B>(size),
         Workload::Timers => timers::<B>(size),
@@ -221,6 +226,27 @@ fn mpmc<B: Blocking>(size: Size) -> Figures {
     let sum = join_all::<B>(consumers);
     assert_eq!(sum, size.tasks as u64 * sum_below(size.rounds));
     Figures::one("ns", ns_each(start, size.tasks * size.rounds))
+}
+
+/// Eight producers, each with a channel of so many places of its own, send `rounds` numbers each; one
+/// consumer receives them all, each by a `select!` over the eight channels. One consumer, since Tokio's
+/// channels have one receiver. The channels stay open to the end, or those that are closed would be
+/// selected again and again.
+fn select<B: Blocking>(size: Size, places: usize) -> Figures {
+    let start = Instant::now();
+    let (mut producers, mut senders) = (Vec::with_capacity(8), Vec::with_capacity(8));
+    let receivers = std::array::from_fn(|_| {
+        let (sender, receiver) = B::bounded(places);
+        senders.push(sender.clone());
+        let sending = move || (0..size.rounds as u64).for_each(|n| B::send_any(&sender, n));
+        producers.push(B::spawn(sending));
+        receiver
+    });
+    let messages = producers.len() * size.rounds;
+    let sum = B::join(B::spawn(move || B::select_sum(receivers, messages)));
+    assert_eq!(sum, producers.len() as u64 * sum_below(size.rounds));
+    producers.into_iter().for_each(B::join);
+    Figures::one("ns", ns_each(start, messages))
 }
 
 /// A tree in which each task but the leaves spawns and joins ten; `tasks` leaves.

@@ -79,6 +79,23 @@ impl Blocking for Threads {
         receiver.recv().ok()
     }
 
+    fn select_sum(receivers: [Self::ManyReceiver; 8], messages: usize) -> u64 {
+        let [a, b, c, d, e, f, g, h] = receivers;
+        (0..messages).fold(0, |sum, _| {
+            let received = crossbeam_channel::select! {
+                recv(a) -> number => number,
+                recv(b) -> number => number,
+                recv(c) -> number => number,
+                recv(d) -> number => number,
+                recv(e) -> number => number,
+                recv(f) -> number => number,
+                recv(g) -> number => number,
+                recv(h) -> number => number,
+            };
+            sum + received.expect("the senders are gone")
+        })
+    }
+
     fn lock() -> Self::Lock {
         Mutex::new(0)
     }

@@ -7,16 +7,46 @@ use super::Receiver;
 
 /// Takes messages and waits for each, until the channel is empty and disconnected. From
 /// [`Receiver::iter`].
+///
+/// It goes where the receiver may go, and no further:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::channel::Iter<'static, std::rc::Rc<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::channel::Iter<'static, std::rc::Rc<()>>>();
+/// ```
 pub struct Iter<'a, T> {
     pub(super) receiver: &'a Receiver<T>,
 }
 
 /// Takes the messages that are there, and does not wait. From [`Receiver::try_iter`].
+///
+/// It goes where the receiver may go, and no further:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::channel::TryIter<'static, std::rc::Rc<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::channel::TryIter<'static, std::rc::Rc<()>>>();
+/// ```
 pub struct TryIter<'a, T> {
     pub(super) receiver: &'a Receiver<T>,
 }
 
 /// As [`Iter`], with the receiver.
+///
+/// It goes where that may go, and no further:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::channel::IntoIter<std::rc::Rc<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::channel::IntoIter<std::rc::Rc<()>>>();
+/// ```
 pub struct IntoIter<T> {
     pub(super) receiver: Receiver<T>,
 }

@@ -19,17 +19,42 @@
 //! A send to a channel wakes at most one receiver, and where receivers that were woken before have
 //! not run yet, only as many more as the backlog calls for: see `wait_list`.
 //!
+//! # Fairness, poisoning, cost
+//!
+//! The order is that of coming, with the exception above: so a thread that waits may be overtaken, any
+//! number of times, by threads that do not wait. With capacity 0 nobody is overtaken: a message goes to the
+//! receiver that has waited longest. Nothing can be poisoned.
+//!
+//! | channel | to send or receive without waiting | memory |
+//! |---|---|---|
+//! | `bounded` | one exchange, in a slot of its own | all slots, when it is made |
+//! | `unbounded` | one exchange, in a slot of its own | an allocation for every 31 messages that are in it; one block is kept |
+//! | `bounded(0)` | a lock, held to move the message | none |
+//! | `after`, `at`, `tick` | a look at the clock, and an exchange or a lock | none |
+//! | `never` | nothing | none |
+//!
+//! To wait is to enter a list in the channel, which takes its lock, and to let another thread run; to wake one
+//! takes that lock, too, and the same time however many wait. Neither allocates. A channel is one
+//! allocation. See [what things cost](crate#what-things-cost).
+//!
+//! # Where it comes from
+//!
+//! The ring is Dmitry Vyukov's bounded queue for many producers and consumers, in the form of crossbeam's
+//! `flavors/array`; the list of blocks is that of crossbeam's `flavors/list`, and `tick` its
+//! `flavors/tick`. Of this crate are the lists of those who wait, the channel without room, whose second
+//! comer moves the message, and the selects, which reserve a place or a message before they complete.
+//!
 //! # Disconnection
 //!
 //! When the last [`Sender`] is dropped, receivers get what is left and then an error. When the
 //! last [`Receiver`] is dropped, the messages that are left are dropped with it, and senders get
 //! their messages back in an error.
 //!
-//! # Unwinding
+//! # Cancellation
 //!
-//! A thread that unwinds out of a wait leaves the channel as if it had not come, with one
+//! A green thread that is cancelled while it waits unwinds, and leaves the channel as if it had not come, with one
 //! exception: a message that was already handed to a receiver of a channel of capacity 0 is
-//! dropped. (A select gives it back: the next receiver gets it.)
+//! dropped. What it was woken for goes to the next. (A select gives it back: the next receiver gets it.)
 
 mod error;
 mod iter;

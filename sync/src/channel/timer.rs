@@ -20,6 +20,15 @@ use crate::wait_list::WaitList;
 ///
 /// A `duration` beyond what the clock can show is never over.
 ///
+/// # Fairness, poisoning, cancellation, cost
+/// Of those that wait, any may get the message. Nothing can be poisoned, and a thread that is cancelled
+/// while it waits takes nothing. There is no thread or timer behind it: it is one allocation, and to try
+/// it a look at the clock and one exchange. Who waits for it sleeps, and all who sleep wake up for the one
+/// message.
+///
+/// # Where it comes from
+/// crossbeam's `flavors/at`.
+///
 /// # Examples
 /// ```
 /// use bine_sync::channel::{after, select, unbounded};
@@ -72,6 +81,15 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// messages. Messages that nobody takes do not pile up: one that is taken late delays the next one,
 /// which comes a period after it was taken.
 ///
+/// # Fairness, poisoning, cancellation, cost
+/// Each that waits takes the next tick there is, in the order in which they came, and sleeps until it is
+/// due. Nothing can be poisoned. A thread that is cancelled while it sleeps gives its tick back, if
+/// nobody has taken the one after it. There is no thread or timer behind it: it is one allocation, and to
+/// try it a lock and a look at the clock.
+///
+/// # Where it comes from
+/// crossbeam's `flavors/tick`, with a lock in place of an atomic instant.
+///
 /// # Examples
 /// ```
 /// use bine_sync::channel::tick;
@@ -91,6 +109,9 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
 }
 
 /// A channel that never delivers a message, and is never disconnected.
+///
+/// It is no allocation, and costs nothing. Whoever waits for it waits until their deadline, or until they
+/// are cancelled.
 ///
 /// # Examples
 /// An operation of a `select!` that is there only sometimes:

@@ -54,7 +54,13 @@ use crate::{LockResult, TryLockError, TryLockResult};
 /// The lock is a word of 4 bytes and the mark of poisoning. Without contention, each way to take it
 /// is one compare-exchange, and to give it back one addition. One that has to wait looks the lock up in
 /// the wait queue, which allocates nothing, and lets another thread run; to hand the lock to several
-/// readers at a time takes an allocation.
+/// readers at a time takes an allocation, and time for each of them. See
+/// [what things cost](crate#what-things-cost).
+///
+/// # Where it comes from
+/// One queue for readers and writers, served in order, is the "task-fair" lock of Brandenburg and
+/// Anderson (*Spin-based reader-writer synchronization for multiprocessor real-time systems*, 2010); that
+/// writers compete for it is [`Mutex`](crate::Mutex)'s.
 ///
 /// # Panics
 /// If more than 2^30 - 2 guards for reading exist at a time.
@@ -82,6 +88,10 @@ use crate::{LockResult, TryLockError, TryLockResult};
 /// ```compile_fail,E0277
 /// fn share<T: Sync>() {}
 /// share::<bine_sync::RwLock<std::cell::Cell<()>>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::RwLock<std::sync::MutexGuard<'static, ()>>>(); // `Sync` but not `Send`
 /// ```
 pub struct RwLock<T: ?Sized> {
     raw: RawRwLock,

@@ -53,12 +53,24 @@ const INLINE: usize = 8;
 ///
 /// An operation that is ready at once costs a look at each operation before it in the random order,
 /// and for a channel with room one exchange more than it would cost by itself. To wait is to enter a
-/// list for each operation and to leave it again; it allocates nothing for up to eight.
+/// list for each operation and to leave it again; it allocates nothing for up to eight. So both grow with
+/// the number of operations, and not with the number of threads. See
+/// [what things cost](crate#what-things-cost).
+///
+/// # Poisoning
+///
+/// There is none. A panic in the middle leaves no waiter behind, and nothing reserved.
 ///
 /// # Cancellation
 ///
 /// A green thread that is cancelled while it waits leaves all channels as if it had not come. A
 /// [`SelectedOperation`] that is dropped while its thread unwinds gives back what it stands for.
+///
+/// # Where it comes from
+///
+/// To try all in a random order, then to stand in all lists with one word that peers compete for, is Go's
+/// `select`, and crossbeam's. That channels with room count what is reserved for a select, so that what it
+/// has settled on cannot fail, is this crate's.
 ///
 /// # Examples
 /// ```
@@ -425,6 +437,16 @@ impl<'a> Selected<'a> {
 /// # Panics
 /// If it is dropped without having been completed, unless the thread unwinds already. What it stood
 /// for is given back then, before the panic.
+///
+/// It stays with the thread that has selected:
+/// ```compile_fail,E0277
+/// fn send<T: Send>() {}
+/// send::<bine_sync::channel::SelectedOperation<'static>>();
+/// ```
+/// ```compile_fail,E0277
+/// fn share<T: Sync>() {}
+/// share::<bine_sync::channel::SelectedOperation<'static>>();
+/// ```
 #[must_use]
 pub struct SelectedOperation<'a> {
     operation: &'a dyn Operation,
