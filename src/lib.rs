@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub use bine_arch::coroutine;
-pub use bine_io::{net, signal};
+pub use bine_io::{net, os, signal};
 pub use bine_macros::{main, test};
 pub use bine_runtime::{block_on, blocking, run, spawn, thread, thread_local};
 pub use bine_sync::{channel, select, select_biased};
@@ -11,6 +11,11 @@ pub mod runtime {
     pub use bine_runtime::{
         Abandoned, AsRuntime, BlockingPool, Builder, Handle, Hold, Metrics, Runtime, Shutdown,
     };
+}
+
+/// Input and output that waits: [`Async`](io::Async) for any descriptor.
+pub mod io {
+    pub use bine_io::Async;
 }
 
 /// How deep stacks were used, and giving their memory back to the system.

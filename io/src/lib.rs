@@ -16,6 +16,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(not(bine_loom))]
+mod async_fd;
+#[cfg(not(bine_loom))]
 mod fork;
 #[cfg(bine_loom)]
 pub mod gate;
@@ -23,6 +25,8 @@ pub mod gate;
 mod gate;
 #[cfg(not(bine_loom))]
 pub mod net;
+#[cfg(not(bine_loom))]
+pub mod os;
 #[cfg(not(bine_loom))]
 mod poller;
 #[cfg(bine_loom)]
@@ -37,3 +41,9 @@ mod slot;
 mod source;
 #[cfg(not(bine_loom))]
 mod sys;
+
+#[cfg(not(bine_loom))]
+pub use async_fd::Async;
+#[cfg(not(bine_loom))]
+#[doc(hidden)]
+pub use poller::registrations;

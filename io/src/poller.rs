@@ -87,6 +87,13 @@ pub(crate) fn get() -> io::Result<&'static Poller> {
     }
 }
 
+/// How many descriptors are registered with the poller: those that had to wait at some time in
+/// their lives. For tests, which see by it that none is left behind.
+#[doc(hidden)]
+pub fn registrations() -> usize {
+    POLLER.get().map_or(0, |poller| poller.slab.count_open())
+}
+
 #[cold]
 fn start() -> io::Result<&'static Poller> {
     // First of all, so that a child forked at any time from here is marked and never comes to a

@@ -105,6 +105,12 @@ impl Slab {
         (slot, Token { index, generation })
     }
 
+    /// How many slots are open.
+    pub(crate) fn count_open(&self) -> usize {
+        let free = self.free.lock();
+        free.unused as usize - free.indices.len()
+    }
+
     /// Closes the slot of `token`, wakes its waiters, and frees it. To be called once for each
     /// slot opened.
     pub(crate) fn close(&self, token: Token) {

@@ -77,7 +77,7 @@ pub(crate) struct Limit {
 }
 
 /// What std returns where an operation would block, and where its timeout has passed.
-fn would_block() -> io::Error {
+pub(crate) fn would_block() -> io::Error {
     io::Error::from_raw_os_error(libc::EAGAIN)
 }
 
@@ -131,6 +131,18 @@ impl<T: AsFd> Source<T> {
         source
     }
 
+    /// Registers the descriptor now and not when it first has to wait, to find out whether it can
+    /// be waited for. It need not be exhausted: what it is ready for, registering tells.
+    pub(crate) fn register(&self) -> io::Result<()> {
+        self.registration.register(self.raw_fd(), Direction::Read).map(drop)
+    }
+
+    /// Ends the registration, and gives the descriptor back as it is: non-blocking.
+    pub(crate) fn into_nonblocking(self) -> T {
+        drop(self.registration);
+        self.inner
+    }
+
     /// Ends the registration, restores the mode that the user has asked for, and gives the
     /// descriptor back.
     pub(crate) fn into_inner(self) -> T {
@@ -152,6 +164,10 @@ impl<T: AsFd> Source<T> {
         &self.inner
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.inner.as_fd().as_raw_fd()
     }
@@ -160,7 +176,8 @@ impl<T: AsFd> Source<T> {
         self.settings.get_or_init(Arc::default)
     }
 
-    fn is_nonblocking(&self) -> bool {
+    /// Whether the user has asked for operations not to wait.
+    pub(crate) fn is_nonblocking(&self) -> bool {
         self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
     }
 
@@ -169,7 +186,8 @@ impl<T: AsFd> Source<T> {
         self.settings().nonblocking.store(nonblocking, Ordering::Relaxed);
     }
 
-    fn timeout(&self, direction: Direction) -> Option<Duration> {
+    /// For how long an operation may wait.
+    pub(crate) fn timeout(&self, direction: Direction) -> Option<Duration> {
         self.settings.get()?.timeout(direction)
     }
 

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::SockAddr;
 
@@ -91,6 +91,72 @@ pub(crate) fn send_vectored(fd: RawFd, bufs: &[io::IoSlice<'_>]) -> isize {
     // SAFETY: `message` refers to `msg_iovlen` buffers that are valid for reads, and to nothing
     // else.
     retry(|| unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) })
+}
+
+/// Sends to `address`; returns as [`send`].
+#[inline(never)]
+pub(crate) fn send_to(fd: RawFd, buf: &[u8], address: &SockAddr) -> isize {
+    let len = buf.len().min(MAX_LEN);
+    // SAFETY: `buf` is valid for reads of `len` bytes, and `address` is a valid address of the
+    // length that it says.
+    retry(|| unsafe {
+        let to = address.as_ptr().cast();
+        libc::sendto(fd, buf.as_ptr().cast(), len, SEND_FLAGS, to, address.len())
+    })
+}
+
+/// Receives, and stores whence in `from`; returns as [`recv`].
+#[inline(never)]
+pub(crate) fn recv_from(
+    fd: RawFd,
+    buf: &mut [u8],
+    flags: libc::c_int,
+    from: &mut Option<SockAddr>,
+) -> isize {
+    let room = buf.len().min(MAX_LEN);
+    let mut storage = socket2::SockAddrStorage::zeroed();
+    let mut len = storage.size_of();
+    let result = retry(|| {
+        len = storage.size_of();
+        // SAFETY: `buf` is valid for writes of `room` bytes; `storage` is as large as any address
+        // and `len` says how large.
+        unsafe {
+            let address = storage.view_as::<libc::sockaddr>();
+            let buf = buf.as_mut_ptr().cast();
+            libc::recvfrom(fd, buf, room, flags | RECV_FLAGS, address, &raw mut len)
+        }
+    });
+    if result >= 0 {
+        // SAFETY: the kernel has filled `len` bytes of `storage`; where the sender has no name,
+        // none, and the zeroes before are an unspecified address.
+        *from = Some(unsafe { SockAddr::new(storage, len) });
+    }
+    result
+}
+
+/// Who is at the other end of a Unix connection (SO_PEERCRED).
+#[inline(never)]
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: `peer` is valid for writes of `len` bytes, and any bytes are a `ucred`.
+    to_result(retry(|| unsafe {
+        let value = (&raw mut peer).cast();
+        let name = libc::SO_PEERCRED;
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value, &raw mut len) as isize
+    }))?;
+    Ok(peer)
+}
+
+/// Asks which of `events` (of poll(2)) are there, without waiting. An error or a hang-up counts.
+#[inline(never)]
+pub(crate) fn poll_now(fd: RawFd, events: libc::c_short) -> isize {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
+    // SAFETY: `poll` is one valid entry.
+    match retry(|| unsafe { libc::poll(&raw mut poll, 1, 0) as isize }) {
+        error @ ..0 => error,
+        _ => poll.revents as isize,
+    }
 }
 
 fn empty_message() -> libc::msghdr {

@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use bine_io::net::{TcpListener, TcpStream};
+use bine_io::net::{TcpListener, TcpStream, UdpSocket};
+use bine_io::os::linux::net::SocketAddrExt;
+use bine_io::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use bound::{bounded, pair};
 
 /// Sets the soft limit on descriptors and returns the one before.
@@ -66,5 +68,49 @@ fn running_out_of_descriptors_is_an_error_of_the_call() {
         reader.join().unwrap();
         set_limit(limit);
         accepting.join().unwrap();
+
+        // Here, and not in a test of its own: the first part wants a poller that has not started.
+        every_call_that_needs_a_descriptor_says_that_there_is_none();
     });
+}
+
+/// Whatever needs a descriptor and finds none says so, and works when there are some again.
+fn every_call_that_needs_a_descriptor_says_that_there_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let name = format!("bine-exhaustion-{}", std::process::id());
+    let name = SocketAddr::from_abstract_name(name).unwrap();
+    let unix = UnixListener::bind_addr(&name).unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let queued = UnixStream::connect_addr(&name).unwrap();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    let all = || {
+        [
+            TcpStream::connect(address).map(drop),
+            TcpStream::connect_timeout(&address, Duration::from_secs(5)).map(drop),
+            TcpListener::bind("127.0.0.1:0").map(drop),
+            listener.try_clone().map(drop),
+            UdpSocket::bind("127.0.0.1:0").map(drop),
+            datagrams.try_clone().map(drop),
+            UnixStream::connect_addr(&name).map(drop),
+            UnixStream::pair().map(drop),
+            UnixDatagram::unbound().map(drop),
+            UnixDatagram::pair().map(drop),
+            unix.try_clone().map(drop),
+        ]
+    };
+    // All numbers below are taken. (A duplicate wants one from 3 on, to which 0 is no limit.)
+    let limit = set_limit(4);
+    let refused = all().map(|result| result.unwrap_err().raw_os_error());
+    let accepted = unix.accept().map(drop);
+    set_limit(limit);
+    assert_eq!(refused, [Some(libc::EMFILE); 11]);
+    assert_eq!(accepted.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    assert_eq!(descriptors(), before);
+    all().into_iter().for_each(|result| result.unwrap());
+    // The connection that could not be accepted is there still.
+    let (accepted, _) = unix.accept().unwrap();
+    drop(queued);
+    assert_eq!((&accepted).read(&mut [0]).unwrap(), 0);
 }

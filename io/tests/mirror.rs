@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use bine_io::net::{TcpListener, TcpStream};
+use bine_io::os::linux::net::TcpStreamExt;
 use bound::{bounded, pair};
 use socket2::SockRef;
 
@@ -230,4 +231,39 @@ fn descriptors_are_closed_on_exec() {
         let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
         assert_eq!(flags, libc::FD_CLOEXEC);
     }
+}
+
+#[test]
+fn options_that_std_has_for_few_or_not_yet_reach_the_socket() {
+    bounded(|| {
+        let (client, _server) = pair();
+        assert_eq!(client.linger().unwrap(), None);
+        client.set_linger(Some(Duration::from_secs(2))).unwrap();
+        assert_eq!(client.try_clone().unwrap().linger().unwrap(), Some(Duration::from_secs(2)));
+        client.set_linger(None).unwrap();
+        client.set_quickack(false).unwrap();
+        assert!(!client.quickack().unwrap());
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let mut incoming = listener.into_incoming();
+        let server = incoming.next().unwrap().unwrap();
+        assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+        drop(incoming);
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+#[allow(deprecated, reason = "std has them still")]
+fn deprecated_options_are_stds() {
+    let (Ok(ours), Ok(stds)) = (TcpListener::bind("[::1]:0"), net::TcpListener::bind("[::1]:0"))
+    else {
+        println!("no IPv6 here");
+        return;
+    };
+    assert_eq!(ours.only_v6().unwrap(), stds.only_v6().unwrap());
+    let (ours, stds) = (ours.set_only_v6(true).unwrap_err(), stds.set_only_v6(true).unwrap_err());
+    assert_eq!((ours.kind(), ours.to_string()), (stds.kind(), stds.to_string()));
 }

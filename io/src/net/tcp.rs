@@ -1,16 +1,16 @@
 //! TCP.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::iter::FusedIterator;
 use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::linux::net::TcpStreamExt as _;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::resolve;
+use super::socket::{by_reference, descriptor};
 use crate::readiness::{Attempt, Direction};
 use crate::source::{Limit, Source, stream, whole};
 use crate::sys;
@@ -63,7 +63,7 @@ impl TcpStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        resolve::each(addr, |addr| Self::connect_within(addr, None))
+        resolve::each(&addr, |addr| Self::connect_within(addr, None))
     }
 
     /// Connects to `addr` within `timeout`.
@@ -218,6 +218,28 @@ impl TcpStream {
         self.source.operate(Direction::Read, || whole(sys::recv(fd, buf, libc::MSG_PEEK)))
     }
 
+    /// Sets SO_LINGER: whether closing resets a connection whose last bytes the peer has not taken
+    /// yet, after this time. (std's is not stable yet.)
+    ///
+    /// Closing waits for that long, and blocks the OS thread: in effect only zero, which resets at
+    /// once, is of use here.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2).
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.source.with(|inner| SockRef::from(inner).set_linger(linger))
+    }
+
+    /// The value of SO_LINGER, in whole seconds. (std's is not stable yet.)
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        self.source.with(|inner| SockRef::from(inner).linger())
+    }
+
     /// Sets TCP_NODELAY: small writes are sent at once and not gathered.
     ///
     /// # Errors
@@ -331,30 +353,50 @@ impl Write for &TcpStream {
     }
 }
 
-impl Read for TcpStream {
-    #[inline]
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
+by_reference!(TcpStream);
+descriptor!(TcpStream, net::TcpStream);
 
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
+/// What Linux has for TCP connections beside: the mirror of [`std::os::linux::net::TcpStreamExt`].
+pub trait TcpStreamExt: sealed::Sealed {
+    /// Sets TCP_QUICKACK: whether what arrives is acknowledged at once. The kernel changes it by
+    /// itself as it sees fit.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use bine_io::net::TcpStream;
+    /// use bine_io::os::linux::net::TcpStreamExt;
+    ///
+    /// let stream = TcpStream::connect("127.0.0.1:8080")?;
+    /// stream.set_quickack(true)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    fn set_quickack(&self, quickack: bool) -> io::Result<()>;
+
+    /// The value of TCP_QUICKACK.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    fn quickack(&self) -> io::Result<bool>;
 }
 
-impl Write for TcpStream {
-    #[inline]
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::TcpStream {}
+}
+
+impl TcpStreamExt for TcpStream {
+    fn set_quickack(&self, quickack: bool) -> io::Result<()> {
+        self.source.with(|inner| inner.set_quickack(quickack))
     }
 
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    #[inline]
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn quickack(&self) -> io::Result<bool> {
+        self.source.with(net::TcpStream::quickack)
     }
 }
 
@@ -396,7 +438,7 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        let inner = resolve::each(addr, |addr| {
+        let inner = resolve::each(&addr, |addr| {
             sys::out_of_line(|| {
                 let inner = net::TcpListener::bind(addr)?;
                 inner.set_nonblocking(true)?;
@@ -451,6 +493,12 @@ impl TcpListener {
         Incoming { listener: self }
     }
 
+    /// As [`incoming`](Self::incoming), but keeps the listener. (std's is not stable yet.)
+    #[must_use = "the listener is closed with the iterator"]
+    pub fn into_incoming(self) -> IntoIncoming {
+        IntoIncoming { listener: self }
+    }
+
     /// Sets IP_TTL: how many hops packets sent from here may take.
     ///
     /// # Errors
@@ -467,6 +515,26 @@ impl TcpListener {
     /// Those of getsockopt(2).
     pub fn ttl(&self) -> io::Result<u32> {
         self.source.with(net::TcpListener::ttl)
+    }
+
+    /// Fails: the option has to be set before a socket is bound.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2).
+    #[deprecated(note = "this option can only be set before the socket is bound")]
+    pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
+        self.source.with(|inner| SockRef::from(inner).set_only_v6(only_v6))
+    }
+
+    /// Whether the socket takes no connections of IPv4 (IPV6_V6ONLY).
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockopt(2).
+    #[deprecated(note = "this option can only be set before the socket is bound")]
+    pub fn only_v6(&self) -> io::Result<bool> {
+        self.source.with(|inner| SockRef::from(inner).only_v6())
     }
 
     /// Takes the error that is pending on the socket (SO_ERROR), if there is one.
@@ -506,70 +574,21 @@ impl Iterator for Incoming<'_> {
 
 impl FusedIterator for Incoming<'_> {}
 
-/// What the two types have in common with each other and with std's: formatting, descriptors, and
-/// conversions both ways.
-macro_rules! descriptor {
-    ($name:ident) => {
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.source.with(|inner| inner.fmt(f))
-            }
-        }
-
-        impl AsFd for $name {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.source.get_ref().as_fd()
-            }
-        }
-
-        impl AsRawFd for $name {
-            fn as_raw_fd(&self) -> RawFd {
-                self.source.raw_fd()
-            }
-        }
-
-        impl FromRawFd for $name {
-            unsafe fn from_raw_fd(fd: RawFd) -> Self {
-                // SAFETY: the caller gives an open descriptor that it owns.
-                Self::from(unsafe { OwnedFd::from_raw_fd(fd) })
-            }
-        }
-
-        impl IntoRawFd for $name {
-            fn into_raw_fd(self) -> RawFd {
-                self.source.into_inner().into_raw_fd()
-            }
-        }
-
-        impl From<OwnedFd> for $name {
-            fn from(fd: OwnedFd) -> Self {
-                Self::from(net::$name::from(fd))
-            }
-        }
-
-        impl From<$name> for OwnedFd {
-            fn from(socket: $name) -> Self {
-                socket.source.into_inner().into()
-            }
-        }
-
-        /// Keeps std's timeouts and non-blocking mode.
-        impl From<net::$name> for $name {
-            fn from(inner: net::$name) -> Self {
-                Self { source: Source::adopt(inner) }
-            }
-        }
-
-        /// Keeps timeouts and the non-blocking mode. The mode of the descriptor underneath, which
-        /// this restores, is shared with clones that stay behind: a listener's clone would then
-        /// block its OS thread.
-        impl From<$name> for net::$name {
-            fn from(socket: $name) -> Self {
-                socket.source.into_inner()
-            }
-        }
-    };
+/// The connections that arrive at a listener of its own, from [`TcpListener::into_incoming`].
+/// Never ends.
+#[derive(Debug)]
+pub struct IntoIncoming {
+    listener: TcpListener,
 }
 
-descriptor!(TcpStream);
-descriptor!(TcpListener);
+impl Iterator for IntoIncoming {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl FusedIterator for IntoIncoming {}
+
+descriptor!(TcpListener, net::TcpListener);
