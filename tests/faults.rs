@@ -633,6 +633,31 @@ fn waits_in_vain(
         && refused
 }
 
+/// An OS thread that is alone in a child is told so where it would wait for a message, or for room; and
+/// nothing of that wait is left in the channel.
+#[test]
+fn an_os_thread_that_is_alone_in_a_forked_child_waits_for_no_channel() {
+    let test = "an_os_thread_that_is_alone_in_a_forked_child_waits_for_no_channel";
+    let Some(role) = role() else { return in_both_modes(test) };
+    let runtime = Mode::named(&role).runtime(2);
+    let panics = |f: &mut dyn FnMut()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+        panic.downcast_ref::<String>().is_some_and(|text| text.contains("its only thread"))
+    };
+    for (sender, receiver) in [bine::channel::unbounded(), bine::channel::bounded(1)] {
+        let in_child = || {
+            panics(&mut || assert!(receiver.recv().is_ok()))
+                && sender.send(1).is_ok()
+                && (sender.capacity().is_none() || panics(&mut || assert!(sender.send(2).is_ok())))
+                && receiver.recv() == Ok(1)
+                && sender.send(3).is_ok()
+                && receiver.recv() == Ok(3)
+        };
+        assert!(forked(in_child), "it hangs, or a message is lost");
+    }
+    assert_serves(&runtime);
+}
+
 #[test]
 fn a_green_thread_that_forked_waits_for_nothing_of_its_parents() {
     let test = "a_green_thread_that_forked_waits_for_nothing_of_its_parents";

@@ -53,7 +53,7 @@
 //! a message.
 #![allow(unsafe_code)]
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::time::Instant;
 
@@ -260,7 +260,7 @@ impl WaitList {
     /// Steps N1 to N3.
     ///
     /// # Panics
-    /// Unwinds if the calling thread is cancelled and was not notified.
+    /// Unwinds if the calling thread is cancelled and was not notified, or is alone in a forked child.
     fn wait(
         &self,
         place: AnyPlace,
@@ -268,17 +268,27 @@ impl WaitList {
         first: bool,
         ready: impl Fn() -> bool,
     ) -> Waited {
-        if !parking::is_green() && spin_until(&ready) {
+        let green = parking::is_green();
+        if !green && spin_until(&ready) {
             return Waited::Ready;
         }
         let waiter = Waiter::new(place);
-        // SAFETY: the waiter is new, and nothing unwinds before it is taken out, or its token seen.
+        // SAFETY: the waiter is new, and `stay` keeps its invariants: it takes it out, or sees its
+        // token, before the waiter goes.
         self.lock(WAITING).with(|list| unsafe { list.push(&raw const waiter, first) });
+        let stay = Stay { list: self, waiter: &waiter };
         model_fence(); // N1 before N2
         let ready = ready();
-        // Not `sleep`, which may unwind: what has been handed over must not be lost.
-        let token = if ready { None } else { waiter.sleep_or_rest(deadline) };
-        match token.or_else(|| self.take_out(&waiter)) {
+        let token = match ready {
+            true => None,
+            // Not `sleep`, which may unwind: what has been handed over must not be lost.
+            false if green => waiter.sleep_or_rest(deadline),
+            // An OS thread's unwinds in a forked child alone, where nobody else is.
+            false => waiter.sleep(deadline),
+        };
+        let token = token.or_else(|| stay.leave());
+        mem::forget(stay);
+        match token {
             Some(token) => {
                 self.arrive(token);
                 Waited::by(token)
@@ -473,6 +483,29 @@ impl Drop for Locked<'_> {
         // Release: pairs with the exchange in `lock`. A plain store is enough, since nobody else
         // writes the word while LOCKED is set.
         self.list.word.store(if empty { 0 } else { WAITING }, Ordering::Release);
+    }
+}
+
+/// What keeps a waiter's invariants while it is in the list.
+struct Stay<'a> {
+    list: &'a WaitList,
+    waiter: &'a Waiter<AnyPlace>,
+}
+
+impl Stay<'_> {
+    /// Takes the waiter out, or returns its token if a notifier has done so.
+    fn leave(&self) -> Option<u32> {
+        self.list.take_out(self.waiter)
+    }
+}
+
+impl Drop for Stay<'_> {
+    /// The wait unwinds since there is nobody else: nobody has handed anything over, and there is nobody
+    /// to pass a notification on to.
+    fn drop(&mut self) {
+        if let Some(token) = self.leave() {
+            self.list.arrive(token);
+        }
     }
 }
 

@@ -202,7 +202,8 @@ impl<X> Clone for List<X> {
 impl<X> Copy for List<X> {}
 
 // SAFETY: a list is two pointers to nodes that are reached only under the lock, from whichever
-// thread holds it (*links*). What travels to that thread with a node is its payload.
+// thread holds it (*links*). What travels to that thread with a node is its payload, and its
+// sleeper, which any thread may rouse.
 unsafe impl<X: Send> Send for List<X> {}
 
 impl<X> List<X> {

@@ -138,6 +138,10 @@ impl Core {
         match shared.remotes[peer].fresh.steal_batch_and_pop(&self.fresh) {
             Steal::Success(Runnable(task)) => {
                 shared.count_steal(self.index);
+                // As in `take_injected`: a searcher that wakes the next is what this worker is not.
+                if !self.fresh.is_empty() {
+                    shared.wake_for_work();
+                }
                 Some(task)
             }
             Steal::Empty | Steal::Retry => None,
