@@ -205,6 +205,21 @@ mod on_threads {
             Rousing::Other(Unparker(Target::Green(unsafe { TaskRef::from_borrowed(task) })))
         }
 
+        /// Whether the thread will never run again, since its runtime was shut down without it.
+        ///
+        /// # Safety
+        ///
+        /// As of [`rouse`](Self::rouse).
+        #[inline]
+        pub unsafe fn is_abandoned(&self) -> bool {
+            let Sleeping::Green(task) = &self.0 else { return false };
+            // SAFETY: the caller's promise; a thread that never ends keeps its runtime.
+            let shared = unsafe { task.as_ref() }.shared;
+            // SAFETY: as above. A worker of the same runtime has not left.
+            worker::core().is_none_or(|core| core.shared != shared)
+                && unsafe { shared.as_ref() }.has_stopped()
+        }
+
         /// An unparker of the thread.
         ///
         /// # Safety

@@ -92,6 +92,12 @@ mod on_loom {
 
         /// # Safety
         /// - None, here.
+        pub(crate) unsafe fn is_abandoned(&self) -> bool {
+            false
+        }
+
+        /// # Safety
+        /// - None, here.
         pub(crate) unsafe fn unparker(&self) -> Unparker {
             self.0.clone()
         }

@@ -329,6 +329,7 @@ impl WaitList {
             return;
         }
         let roused = self.lock(0).with(|list| {
+            first_of(list);
             let (node, token) = self.take_first(list)?;
             // SAFETY: just taken out, under the lock.
             Some(unsafe { Waiter::complete(node, token) })
@@ -357,7 +358,7 @@ impl WaitList {
     #[inline(never)]
     fn hand_to_waiter<T>(&self, message: T, is_empty: impl FnOnce() -> bool) -> Result<(), T> {
         let roused = self.lock(0).with(|list| {
-            let front = list.front();
+            let front = first_of(list);
             // SAFETY: in the list, whose lock we hold.
             if front.is_null() || unsafe { Waiter::payload(front, |place| place.0.is_null()) } {
                 return Err(message);
@@ -448,6 +449,22 @@ impl WaitList {
                 backoff.snooze();
                 word = self.word.load(Ordering::Relaxed);
             }
+        }
+    }
+}
+
+/// The first waiter of `list`, or null. Takes out those before it whose threads were abandoned in the
+/// shutdown of their runtime: nothing must be notified to them, or handed over.
+#[inline]
+fn first_of(list: &mut List<AnyPlace>) -> *const Waiter<AnyPlace> {
+    loop {
+        let front = list.front();
+        // SAFETY: whoever has the list has set LOCKED, and what is in it is alive.
+        unsafe {
+            if front.is_null() || !Waiter::is_abandoned(front) {
+                return front;
+            }
+            list.unlink(front);
         }
     }
 }

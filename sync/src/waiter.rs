@@ -147,6 +147,16 @@ impl<X> Waiter<X> {
         unsafe { (*node).token.store(token, Ordering::Relaxed) };
     }
 
+    /// Whether the thread that waits will never run again. Its node stays as it is for ever.
+    ///
+    /// # Safety
+    /// - As for [`payload`](Self::payload).
+    #[inline]
+    pub(crate) unsafe fn is_abandoned(node: *const Self) -> bool {
+        // SAFETY: the caller's promise; and the owner, which waits for the token, has not ended.
+        unsafe { (*node).links.with(|links| (*links).sleeper.is_abandoned()) }
+    }
+
     /// Ends the wait of a node that was taken out of its list. The caller lets its thread go, best
     /// after unlocking, and must not touch the node again.
     ///
