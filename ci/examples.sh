@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the examples in release mode and runs them: those of the coroutines, whose output their
+# Builds the examples in release mode and runs them: those that end by themselves, whose output their
 # tests compare; and the echo server with our own load client, a Python program and nc (where they
 # are installed), in both migration modes, which then ends on Ctrl-C.
 #
@@ -103,11 +103,14 @@ load() {
 }
 
 # The examples that end by themselves.
-for name in generators pipeline infinite_list recover event_loop migration; do
+for name in generators pipeline infinite_list recover event_loop migration make_random ticker gather; do
     echo "-- $name"
     timeout 120 "$examples/$name" >"$work/$name.log" || fail "$name ended with status $?"
     [[ -s "$work/$name.log" ]] || fail "$name wrote nothing"
 done
+
+# The same seed, the same numbers, whoever runs when.
+"$examples/make_random" --pause 1 | cmp - "$work/make_random.log" || fail "make_random does not repeat itself"
 
 # What the server writes of its clients.
 start_server

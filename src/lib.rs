@@ -1,21 +1,43 @@
 #![doc = include_str!("../README.md")]
 
 pub use bine_arch::coroutine;
-pub use bine_io::{net, os, signal};
+pub use bine_io::{fs, net, process, signal};
 pub use bine_macros::{main, test};
-pub use bine_runtime::{block_on, blocking, run, spawn, thread, thread_local};
+pub use bine_runtime::{block_on, blocking, run, spawn, thread, thread_local, time};
 pub use bine_sync::{channel, select, select_biased};
+
+/// The standard streams, which wait without holding a worker, [`Async`](io::Async) for any descriptor,
+/// and what programs use of [`std::io`] beside them.
+pub mod io {
+    pub use bine_io::Async;
+    pub use bine_io::stdio::{
+        Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,
+    };
+    pub use std::io::{
+        BufRead, BufReader, BufWriter, Bytes, Chain, Cursor, Empty, Error, ErrorKind,
+        IntoInnerError, IoSlice, IoSliceMut, IsTerminal, LineWriter, Lines, Read, Repeat, Result,
+        Seek, SeekFrom, Sink, Split, Take, Write, copy, empty, prelude, read_to_string, repeat,
+        sink,
+    };
+}
+
+/// What [`std::os`] has for the types here.
+pub mod os {
+    /// What [`std::os::unix`] has.
+    pub mod unix {
+        pub use bine_io::fs::unix as fs;
+        pub use bine_io::os::unix::net;
+        pub use bine_io::process::unix as process;
+    }
+
+    pub use bine_io::os::linux;
+}
 
 /// Runtimes of one's own, and what they report.
 pub mod runtime {
     pub use bine_runtime::{
         Abandoned, AsRuntime, BlockingPool, Builder, Handle, Hold, Metrics, Runtime, Shutdown,
     };
-}
-
-/// Input and output that waits: [`Async`](io::Async) for any descriptor.
-pub mod io {
-    pub use bine_io::Async;
 }
 
 /// How deep stacks were used, and giving their memory back to the system.

@@ -154,6 +154,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use crate::backend;
 use crate::context::Bounds;
 
 mod cache;
@@ -418,6 +419,14 @@ pub struct Stats {
     pub mapped_bytes: usize,
     /// How stacks are guarded; `None` before the first slab.
     pub guard: Option<GuardMechanism>,
+}
+
+/// The address range of the pooled stack that the caller runs on; none on an OS thread's own.
+///
+/// Asked of the processor: a local value may lie elsewhere (the address sanitizer does that).
+#[must_use]
+pub fn current() -> Option<Range<usize>> {
+    registry::locate(backend::stack_pointer()).map(registry::Site::range)
 }
 
 /// Counts the stacks of the process. The numbers of each size class are consistent among

@@ -156,3 +156,12 @@ pub(crate) unsafe fn switch_final(to: Context, arg: usize) -> ! {
         )
     }
 }
+
+/// Where the caller is on its stack.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let pointer;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}

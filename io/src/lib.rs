@@ -1,4 +1,4 @@
-//! Epoll poller and sockets of the bine runtime.
+//! Epoll poller, sockets, files, processes, standard streams and signals of the bine runtime.
 //!
 //! [`net`](https://docs.rs/bine-io/latest/bine_io/net) mirrors [`std::net`]: the same types,
 //! signatures, errors and blocking behaviour, but an operation that must wait suspends the calling
@@ -19,16 +19,21 @@
 mod async_fd;
 #[cfg(not(bine_loom))]
 mod fork;
+#[cfg(not(bine_loom))]
+pub mod fs;
 #[cfg(bine_loom)]
 pub mod gate;
 #[cfg(not(bine_loom))]
 mod gate;
 #[cfg(not(bine_loom))]
 pub mod net;
+mod offload;
 #[cfg(not(bine_loom))]
 pub mod os;
 #[cfg(not(bine_loom))]
 mod poller;
+#[cfg(not(bine_loom))]
+pub mod process;
 #[cfg(bine_loom)]
 pub mod readiness;
 #[cfg(not(bine_loom))]
@@ -39,6 +44,8 @@ pub mod signal;
 mod slot;
 #[cfg(not(bine_loom))]
 mod source;
+#[cfg(not(bine_loom))]
+pub mod stdio;
 #[cfg(not(bine_loom))]
 mod sys;
 

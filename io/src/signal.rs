@@ -1,12 +1,20 @@
 //! Waiting for signals.
 #![allow(unsafe_code)]
 
+mod signals;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bine_runtime::primitive::Mutex;
+pub use libc::{
+    SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN,
+    SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+
+pub use self::signals::{Iter, Signals};
 
 use crate::poller::tried;
 use crate::readiness::{Attempt, Direction};

@@ -18,13 +18,21 @@
 //! - A thread that unwinds already, for whatever reason: a second unwinding out of a destructor
 //!   would end the process.
 //! - Threads of a program that aborts on panic; there nobody can be cancelled.
+//!
+//! # Deadlines
+//!
+//! A thread that has deadlines (`deadlines.rs`) looks whether one has passed where it looks whether it
+//! was cancelled: as long as it has any, a bit of its word says so. An OS thread, which has no word,
+//! looks at its list where it would wait.
 
 use std::any::Any;
 use std::fmt;
 use std::panic;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::deadlines::{self, Deadlines, Expired, OsShield, Setter};
 use crate::fork;
 use crate::request::Requests;
 use crate::shared::Shared;
@@ -37,6 +45,8 @@ const CANCELLED: u8 = 1 << 0;
 const NEW: u8 = 1 << 1;
 /// This is a child that the thread has forked, and nobody would ever wake it here.
 const FORKED: u8 = 1 << 2;
+/// The thread has set deadlines for itself. Set and cleared by the thread.
+const TIMED: u8 = 1 << 3;
 
 /// As many threads with ids in a row are in one shard of the roll: a worker takes so many at a time.
 const IDS_TOGETHER: u64 = 256;
@@ -81,8 +91,11 @@ pub(crate) struct Interrupts {
     /// How many sections that must not be interrupted the thread is in. Atomic, since a section may
     /// end on a coroutine that another thread has resumed; all accesses are Relaxed, by one at a time.
     shields: AtomicU32,
-    /// The thread unwinds because it was cancelled, or did and has caught that. Accessed as `shields`.
+    /// The thread unwinds because it was cancelled or a deadline has passed, or did and has caught
+    /// that. Accessed as `shields`.
     unwinding: AtomicBool,
+    /// Made with the first deadline.
+    deadlines: OnceLock<Arc<Deadlines>>,
 }
 
 impl Default for Interrupts {
@@ -92,6 +105,7 @@ impl Default for Interrupts {
             word: Requests::new(NEW),
             shields: AtomicU32::new(0),
             unwinding: AtomicBool::new(false),
+            deadlines: OnceLock::new(),
         }
     }
 }
@@ -147,7 +161,20 @@ impl Interrupts {
         if let Some((_, task)) = worker::green() {
             enter_roll(task);
         }
-        !std::thread::panicking() && self.may_interrupt()
+        !std::thread::panicking() && (self.may_interrupt() || self.expired().is_some())
+    }
+
+    /// A deadline of the thread's, which calls, that has passed and is not shielded.
+    fn expired(&self) -> Option<Expired> {
+        self.expired_under(self.shields.load(Ordering::Relaxed))
+    }
+
+    /// As [`expired`](Self::expired), were so many shields raised.
+    fn expired_under(&self, shields: u32) -> Option<Expired> {
+        if !self.word.asks(TIMED) {
+            return None;
+        }
+        self.deadlines.get()?.expired(shields)
     }
 
     fn may_interrupt(&self) -> bool {
@@ -171,8 +198,8 @@ impl Interrupts {
     ///
     /// # Panics
     ///
-    /// With [`Cancelled`] if the thread was cancelled and may be interrupted. In a forked child, with
-    /// a message; where that cannot be, the thread waits and its worker ends the process.
+    /// With [`Cancelled`] if the thread was cancelled and may be interrupted, and with [`Expired`] if a
+    /// deadline has passed. In a forked child, with a message; where that cannot be, the thread waits and its worker ends the process.
     #[cold]
     fn attend(&self) {
         if self.word.asks(FORKED) {
@@ -190,15 +217,22 @@ impl Interrupts {
         if self.may_interrupt() {
             self.unwind();
         }
+        if let Some(expired) = self.expired() {
+            self.unwind_with(Box::new(expired));
+        }
     }
 
     fn unwind(&self) -> ! {
-        self.unwinding.store(true, Ordering::Relaxed);
-        // Without the panic hook: nothing went wrong.
-        panic::resume_unwind(Box::new(Cancelled) as Box<dyn Any + Send>);
+        self.unwind_with(Box::new(Cancelled))
     }
 
-    /// Whether the thread, which unwinds, does so because it was cancelled.
+    fn unwind_with(&self, payload: Box<dyn Any + Send>) -> ! {
+        self.unwinding.store(true, Ordering::Relaxed);
+        // Without the panic hook: nothing went wrong.
+        panic::resume_unwind(payload)
+    }
+
+    /// Whether the thread, which unwinds, does so because it was cancelled or a deadline has passed.
     pub(crate) fn unwinds_cancelled(&self) -> bool {
         self.unwinding.load(Ordering::Relaxed)
     }
@@ -279,27 +313,127 @@ pub(crate) fn unwind_cancelled() -> ! {
     }
 }
 
-/// A section in which the green thread that made this is not interrupted. Ends when dropped.
+/// As [`unwind_cancelled`], with the payload of a deadline that has passed.
+pub(crate) fn unwind_expired(payload: Box<dyn Any + Send>) -> ! {
+    match worker::green() {
+        // SAFETY: the thread that runs is alive.
+        Some((_, task)) => unsafe { task.as_ref() }.interrupts.unwind_with(payload),
+        None => deadlines::unwind_on_os_thread(payload),
+    }
+}
+
+/// The unwinding for a deadline was caught by the one who is to.
+pub(crate) fn caught_expiry() {
+    match worker::green() {
+        Some((_, task)) => {
+            // SAFETY: the thread that runs is alive.
+            let interrupts = &unsafe { task.as_ref() }.interrupts;
+            interrupts.unwinding.store(false, Ordering::Relaxed);
+        }
+        None => deadlines::note_unwinding_of_os_thread(false),
+    }
+}
+
+/// The calling thread, which is about to set a deadline.
+pub(crate) fn setter_of_deadlines() -> Setter {
+    let Some((_, task)) = worker::green() else {
+        let list = deadlines::of_os_thread_or_new();
+        let shields = deadlines::shields_of_os_thread();
+        return Setter { list, shields, first_stack: None };
+    };
+    // SAFETY: the thread that runs is alive, and keeps its stack.
+    unsafe {
+        let this = task.as_ref();
+        let stack = (*this.stack.get()).as_ref();
+        Setter {
+            list: Arc::clone(this.interrupts.deadlines.get_or_init(Arc::default)),
+            shields: this.interrupts.shields.load(Ordering::Relaxed),
+            first_stack: stack.map(|stack| stack.limit().addr().get()),
+        }
+    }
+}
+
+/// The calling thread has set one.
+pub(crate) fn note_deadline() {
+    if let Some((_, task)) = worker::green() {
+        // SAFETY: the thread that runs is alive.
+        unsafe { task.as_ref() }.interrupts.word.ask(TIMED);
+    }
+}
+
+/// A deadline was taken back: the calling thread's, or that of another one, which then finds out.
+pub(crate) fn forget_deadline() {
+    if let Some((_, task)) = worker::green() {
+        // SAFETY: the thread that runs is alive.
+        let interrupts = &unsafe { task.as_ref() }.interrupts;
+        if interrupts.deadlines.get().is_some_and(|list| list.is_empty()) {
+            interrupts.word.clear(TIMED);
+        }
+    }
+}
+
+/// A reference to the calling green thread, `task`.
+pub(crate) fn reference_to(task: NonNull<Task>) -> TaskRef {
+    debug_assert!(worker::green().is_some_and(|(_, current)| current == task));
+    // SAFETY: the thread that runs is alive.
+    unsafe { TaskRef::from_borrowed(task) }
+}
+
+/// Looks, from within a shield that is raised after this was made, whether a deadline has passed that
+/// would interrupt the thread outside of it.
 #[derive(Debug)]
-pub(crate) struct Shield(Option<TaskRef>);
+pub(crate) struct Lookout {
+    /// How many shields are raised outside. None if the thread unwinds.
+    shields: Option<u32>,
+}
+
+impl Lookout {
+    pub(crate) fn new() -> Self {
+        let shields = match worker::green() {
+            // SAFETY: the thread that runs is alive.
+            Some((_, task)) => unsafe { task.as_ref() }.interrupts.shields.load(Ordering::Relaxed),
+            None => deadlines::shields_of_os_thread(),
+        };
+        Self { shields: (!std::thread::panicking()).then_some(shields) }
+    }
+
+    pub(crate) fn sees_expiry(&self) -> bool {
+        let Some(shields) = self.shields else { return false };
+        let expired = match worker::green() {
+            // SAFETY: the thread that runs is alive.
+            Some((_, task)) => unsafe { task.as_ref() }.interrupts.expired_under(shields),
+            None => deadlines::expired_on_os_thread(shields),
+        };
+        expired.is_some()
+    }
+}
+
+/// A section in which the thread that made this is not interrupted. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Shield(Option<Shielded>);
+
+#[derive(Debug)]
+enum Shielded {
+    Green(TaskRef),
+    Os { _shield: OsShield },
+}
 
 impl Shield {
-    /// For the calling thread. Nothing on an OS thread.
+    /// For the calling thread. Nothing on an OS thread without deadlines.
     pub(crate) fn raise() -> Self {
-        let task = worker::green().map(|(_, task)| {
-            // SAFETY: the thread that runs is alive.
-            unsafe { TaskRef::from_borrowed(task) }
-        });
-        if let Some(task) = &task {
-            task.interrupts.shields.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(task)
+        let Some((_, task)) = worker::green() else {
+            return Self(OsShield::raise().map(|shield| Shielded::Os { _shield: shield }));
+        };
+        // SAFETY: the thread that runs is alive.
+        let task = unsafe { TaskRef::from_borrowed(task) };
+        task.interrupts.shields.fetch_add(1, Ordering::Relaxed);
+        Self(Some(Shielded::Green(task)))
     }
 }
 
 impl Drop for Shield {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some(Shielded::Green(task)) = &self.0 {
             task.interrupts.shields.fetch_sub(1, Ordering::Relaxed);
         }
     }

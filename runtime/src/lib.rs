@@ -22,6 +22,8 @@ mod contained;
 #[allow(unsafe_code)]
 mod countdown;
 #[cfg(not(bine_loom))]
+mod deadlines;
+#[cfg(not(bine_loom))]
 pub mod driver;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
@@ -66,6 +68,8 @@ mod task;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 pub mod thread;
+#[cfg(not(bine_loom))]
+pub mod time;
 #[allow(unsafe_code)]
 mod timer;
 mod token;

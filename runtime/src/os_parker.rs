@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::fork;
 use crate::primitive::{Condvar, Mutex};
+use crate::{deadlines, fork};
 
 /// In a forked child, how often a thread that waits looks whether it is alone.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
@@ -68,8 +68,9 @@ impl OsParker {
     ///
     /// # Panics
     ///
-    /// In a forked child in which there is nobody else.
+    /// In a forked child in which there is nobody else. Unwinds if a deadline of the thread's has passed.
     pub(crate) fn park(&self) {
+        deadlines::look_on_os_thread();
         if fork::in_child() {
             return self.park_in_child();
         }
@@ -85,7 +86,12 @@ impl OsParker {
         }
     }
 
+    /// Waits for the token, and until the thread's next deadline at most.
     pub(crate) fn rest(&self) {
+        if let Some(next) = deadlines::next_of_os_thread() {
+            self.wait_until(next);
+            return;
+        }
         let mut token = self.token.lock();
         while !*token {
             self.changed.wait(&mut token);
@@ -93,8 +99,13 @@ impl OsParker {
         *token = false;
     }
 
-    /// Whether there was a token.
+    /// Waits for the token, and until `deadline` or the thread's next one at most. Whether there was a
+    /// token.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
+        self.wait_until(deadlines::next_of_os_thread().map_or(deadline, |next| next.min(deadline)))
+    }
+
+    fn wait_until(&self, deadline: Instant) -> bool {
         let mut token = self.token.lock();
         while !*token {
             if self.changed.wait_until(&mut token, deadline).timed_out() {

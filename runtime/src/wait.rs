@@ -59,7 +59,7 @@ mod on_threads {
     use crate::task::{ANYWHERE, Task, TaskRef};
     use crate::token::Unpark;
     use crate::worker::{self, Core, Runnable};
-    use crate::{clock, contained};
+    use crate::{clock, contained, deadlines};
     use std::sync::atomic::Ordering;
 
     /// Wakes one thread, green or OS, from [`park`].
@@ -253,7 +253,8 @@ mod on_threads {
     ///
     /// # Panics
     ///
-    /// Unwinds if the thread is green and was cancelled, and where it would wait for ever in a forked
+    /// Unwinds if the thread is green and was cancelled, if the deadline of a
+    /// [timeout](crate::time::timeout) has passed, and where it would wait for ever in a forked
     /// child. An operation takes back what it published, in the destructor of a guard of its own.
     #[inline]
     pub fn park() {
@@ -315,6 +316,7 @@ mod on_threads {
                 rest_green_until(core, task, deadline);
             }
             None => {
+                deadlines::look_on_os_thread();
                 OsParker::current().park_until(deadline);
             }
         }
@@ -345,8 +347,11 @@ mod on_threads {
     /// Whether [`park`] would unwind now.
     #[inline]
     pub fn is_interrupted() -> bool {
-        // SAFETY: the thread that runs is alive.
-        worker::green().is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.is_pending())
+        match worker::green() {
+            // SAFETY: the thread that runs is alive.
+            Some((_, task)) => unsafe { task.as_ref() }.interrupts.is_pending(),
+            None => deadlines::is_os_thread_interrupted(),
+        }
     }
 
     /// Does what [`park`] does before it waits.
@@ -356,14 +361,15 @@ mod on_threads {
     /// As [`park`].
     #[inline]
     pub fn interrupt() {
-        if let Some((_, task)) = worker::green() {
+        match worker::green() {
             // SAFETY: the thread that runs is alive.
-            unsafe { task.as_ref() }.interrupts.look();
+            Some((_, task)) => unsafe { task.as_ref() }.interrupts.look(),
+            None => deadlines::look_on_os_thread(),
         }
     }
 
-    /// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled. They
-    /// are again afterwards.
+    /// Runs `f`, whose blocking calls are not interrupted if the calling green thread is cancelled, or a
+    /// [timeout](crate::time::timeout) ends that has begun before. They are again afterwards.
     ///
     /// ```
     /// use bine_runtime::thread;
@@ -381,7 +387,8 @@ mod on_threads {
         f()
     }
 
-    /// Whether the calling thread unwinds from a panic. False if it unwinds because it was cancelled:
+    /// Whether the calling thread unwinds from a panic. False if it unwinds because it was cancelled, or
+    /// a deadline has passed:
     /// what it leaves behind is then as it should be.
     #[inline]
     pub fn panicking() -> bool {
@@ -390,9 +397,11 @@ mod on_threads {
 
     #[cold]
     fn unwinds_cancelled() -> bool {
-        // SAFETY: the thread that runs is alive.
-        worker::green()
-            .is_some_and(|(_, task)| unsafe { task.as_ref() }.interrupts.unwinds_cancelled())
+        match worker::green() {
+            // SAFETY: the thread that runs is alive.
+            Some((_, task)) => unsafe { task.as_ref() }.interrupts.unwinds_cancelled(),
+            None => deadlines::unwinds_on_os_thread(),
+        }
     }
 
     /// Whether the caller runs on a green thread (of any runtime).

@@ -38,7 +38,8 @@ use super::join::JoinHandle;
 use super::spawn::Builder;
 use crate::completion::{Completed, Completion};
 use crate::countdown::Countdown;
-use crate::interrupt::{self, Cancelled, Shield};
+use crate::deadlines::Expired;
+use crate::interrupt::{self, Cancelled, Lookout, Shield};
 use crate::task::TaskRef;
 use crate::wait::{self, Unparker};
 use crate::worker;
@@ -144,7 +145,8 @@ impl ScopeData {
 /// The wait at the end is not interrupted if the calling green thread is cancelled. Its children are
 /// then cancelled instead, and the thread unwinds when it next blocks. If it is cancelled while `f`
 /// runs, and `f` unwinds for that, the children are cancelled, too. If `f` panics they go on, and are
-/// waited for. In a [`shielded`](super::shielded) section and in a destructor of a thread that unwinds,
+/// waited for. It is the same where the time of a [timeout](crate::time::timeout()) has come that the
+/// thread has set around the scope. In a [`shielded`](super::shielded) section and in a destructor of a thread that unwinds,
 /// nothing of the owner's is interrupted, so the children of a scope there go on as well.
 ///
 /// A child cannot borrow what ends before the scope does:
@@ -204,37 +206,54 @@ where
     let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let cancelled =
         matches!(&result, Err(payload) if payload.is::<Cancelled>()) && super::cancelled();
-    if cancelled {
+    let expired = matches!(&result, Err(payload) if payload.is::<Expired>());
+    if cancelled || expired {
         scope.data.cancel();
     }
-    wait_for_children(&scope.data);
+    let cut_short = wait_for_children(&scope.data);
     match result {
         Err(_) if cancelled => interrupt::unwind_cancelled(),
+        Err(payload) if expired => interrupt::unwind_expired(payload),
         Err(payload) => panic::resume_unwind(payload),
         // Relaxed: all children have ended.
         Ok(_) if scope.data.panics.load(Ordering::Relaxed) != 0 => {
             panic!("a scoped thread panicked")
         }
-        Ok(value) => value,
+        Ok(value) => {
+            if cut_short {
+                // Not at the next wait, of which there may be none: the children have not done what
+                // they were to do.
+                wait::interrupt();
+            }
+            value
+        }
     }
 }
 
-fn wait_for_children(data: &ScopeData) {
+/// Whether the children were cancelled since a deadline of the calling thread's has passed.
+fn wait_for_children(data: &ScopeData) -> bool {
     // SAFETY: once, at the end of the scope. By whoever ends it, which need not be the one who began
     // it: both may be on a coroutine.
     if unsafe { data.countdown.wait(Unparker::current()) } {
-        return;
+        return false;
     }
     // Before the shield of ours.
     let mut passes_on = interrupt::may_be_interrupted();
+    let lookout = Lookout::new();
+    let mut cut_short = false;
     let _shield = Shield::raise();
     while !data.countdown.is_over() {
         if passes_on && super::cancelled() {
             passes_on = false;
             data.cancel();
         }
+        if !cut_short && lookout.sees_expiry() {
+            cut_short = true;
+            data.cancel();
+        }
         wait::park();
     }
+    cut_short
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {

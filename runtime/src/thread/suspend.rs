@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::task::Task;
-use crate::{wait, worker};
+use crate::{deadlines, wait, worker};
 
 /// Waits until the calling thread's token is available, and consumes it. Does not return for
 /// another reason on a green thread.
 pub fn park() {
-    let Some((_, task)) = worker::green() else { return std::thread::park() };
+    let Some((_, task)) = worker::green() else { return park_os_thread(None) };
     let mut waited = false;
     while !take_user_token(task) {
         wait::park();
@@ -24,7 +24,7 @@ pub fn park() {
 /// As [`park`], for `timeout` at most. One of zero lets other green threads go first if there is no
 /// token: whoever looks for something in a loop does not keep the others from bringing it about.
 pub fn park_timeout(timeout: Duration) {
-    let Some((_, task)) = worker::green() else { return std::thread::park_timeout(timeout) };
+    let Some((_, task)) = worker::green() else { return park_os_thread(Some(timeout)) };
     if timeout.is_zero() {
         return match take_user_token(task) {
             true => had_not_to_wait(),
@@ -39,6 +39,33 @@ pub fn park_timeout(timeout: Duration) {
     }
     if !waited {
         had_not_to_wait();
+    }
+}
+
+/// For an OS thread, which has std's token. It may return early, as std's own functions may, where the
+/// thread has a deadline.
+fn park_os_thread(timeout: Option<Duration>) {
+    deadlines::look_on_os_thread();
+    let next = deadlines::next_of_os_thread();
+    let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+    match (timeout, left) {
+        (None, None) => std::thread::park(),
+        (Some(limit), None) | (None, Some(limit)) => std::thread::park_timeout(limit),
+        (Some(timeout), Some(left)) => std::thread::park_timeout(timeout.min(left)),
+    }
+}
+
+/// For an OS thread: sleeps until `deadline`, or without end, as long as no deadline of its own passes.
+fn sleep_os_thread_until(deadline: Option<Instant>) {
+    loop {
+        deadlines::look_on_os_thread();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return;
+        }
+        let next = deadlines::next_of_os_thread();
+        let next = next.map(|next| next.saturating_duration_since(Instant::now()));
+        std::thread::sleep(left.into_iter().chain(next).min().unwrap_or(Duration::MAX));
     }
 }
 
@@ -65,10 +92,11 @@ fn take_user_token(task: NonNull<Task>) -> bool {
 /// assert!(before.elapsed() >= Duration::from_millis(5));
 /// ```
 pub fn sleep(duration: Duration) {
+    let deadline = Instant::now().checked_add(duration);
     if worker::green().is_none() {
-        return std::thread::sleep(duration);
+        return sleep_os_thread_until(deadline);
     }
-    match Instant::now().checked_add(duration) {
+    match deadline {
         Some(deadline) => sleep_until(deadline),
         None => loop {
             wait::park();
@@ -78,16 +106,14 @@ pub fn sleep(duration: Duration) {
 
 /// Waits until `deadline`. One that has passed lets other green threads go first.
 pub fn sleep_until(deadline: Instant) {
-    let mut left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() && worker::green().is_some() {
+    if worker::green().is_none() {
+        return sleep_os_thread_until(Some(deadline));
+    }
+    if deadline <= Instant::now() {
         return yield_now();
     }
-    while !left.is_zero() {
-        match worker::green() {
-            Some(_) => wait::park_until(deadline),
-            None => std::thread::sleep(left),
-        }
-        left = deadline.saturating_duration_since(Instant::now());
+    while Instant::now() < deadline {
+        wait::park_until(deadline);
     }
 }
 
@@ -112,6 +138,9 @@ pub fn yield_now() {
                 core.yield_now(task);
             }
         }
-        None => std::thread::yield_now(),
+        None => {
+            deadlines::look_on_os_thread();
+            std::thread::yield_now();
+        }
     }
 }
