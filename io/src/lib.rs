@@ -27,6 +27,7 @@ pub mod gate;
 mod gate;
 #[cfg(not(bine_loom))]
 pub mod net;
+#[cfg(not(bine_loom))]
 mod offload;
 #[cfg(not(bine_loom))]
 pub mod os;

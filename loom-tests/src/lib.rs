@@ -4,6 +4,8 @@
 //! Without `--cfg bine_loom` this crate is empty.
 #![cfg(bine_loom)]
 
+pub mod channels;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};

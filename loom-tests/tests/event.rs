@@ -1,13 +1,14 @@
 //! Events, notifications and groups: none is lost on one that waits.
 #![cfg(bine_loom)]
 
-use std::sync::atomic::{AtomicU32 as Count, Ordering as Counting};
 use std::time::Duration;
 
 use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
+use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
-use bine_sync::{Event, Notify, WaitGroup};
+use bine_sync::{Event, Notify, Unparker, WaitGroup, cancel};
+use loom::sync::mpsc;
 use loom::thread;
 
 /// News that loom watches.
@@ -115,19 +116,45 @@ fn a_notification_against_a_timeout() {
     });
 }
 
+/// One of two that wait is cancelled, which may be the one that was notified.
+#[test]
+fn a_cancellation_beside_one_that_waits() {
+    bounded_model("event::a_cancellation_beside_one_that_waits", 2, || {
+        let news = Arc::new(Notify::new());
+        let (tell, told) = mpsc::channel();
+        let victim = {
+            let news = news.clone();
+            thread::spawn(move || {
+                tell.send(Unparker::current()).unwrap();
+                news.wait_unless_cancelled()
+            })
+        };
+        let survivor = {
+            let news = news.clone();
+            thread::spawn(move || news.wait())
+        };
+        cancel(told.recv().unwrap());
+        news.notify_one();
+        if victim.join().unwrap() {
+            news.notify_one();
+        }
+        survivor.join().unwrap();
+    });
+}
+
 #[test]
 fn two_notifiers_and_one_that_waits() {
     bounded_model("event::two_notifiers_and_one_that_waits", 2, || {
-        let news = Arc::new((Notify::new(), Count::new(0)));
+        let news = Arc::new((Notify::new(), AtomicU32::new(0)));
         let notifiers = [0, 1].map(|_| {
             let news = news.clone();
             thread::spawn(move || {
-                news.1.fetch_add(1, Counting::Relaxed);
+                news.1.fetch_add(1, Ordering::Relaxed);
                 news.0.notify_one();
             })
         });
         // Two notifications may be one, but what was done before either of them is seen.
-        while news.1.load(Counting::Relaxed) < 2 {
+        while news.1.load(Ordering::Relaxed) < 2 {
             news.0.wait();
         }
         for notifier in notifiers {

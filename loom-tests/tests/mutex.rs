@@ -3,10 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bine_loom_tests::model;
+use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
-use bine_sync::{Mutex, TryLockError};
+use bine_sync::{Mutex, TryLockError, Unparker, cancel};
 use loom::cell::UnsafeCell;
+use loom::sync::mpsc;
 use loom::thread;
 
 /// A count whose accesses loom watches: two at once, or two that nothing orders, fail the model.
@@ -122,5 +123,79 @@ fn poisoned_unlock_wakes_the_waiter() {
         other.join().unwrap();
         assert!(mutex.is_poisoned());
         assert_eq!(mutex.lock().unwrap_err().get_ref().get(), 1);
+    });
+}
+
+/// Whoever unlocks last frees the lock, which the one before may just have given back.
+#[test]
+fn the_last_holder_frees_it() {
+    model("mutex::the_last_holder_frees_it", || {
+        let mutex = Box::into_raw(Box::new(Mutex::new(2)));
+        let leave = move || {
+            // SAFETY: it is there until both have left.
+            let mut stay = unsafe { &*mutex }.lock().unwrap();
+            *stay -= 1;
+            let last = *stay == 0;
+            drop(stay);
+            if last {
+                // SAFETY: from a box, and the other has left.
+                drop(unsafe { Box::from_raw(mutex) });
+            }
+        };
+        let other = thread::spawn(leave);
+        leave();
+        other.join().unwrap();
+    });
+}
+
+/// One that waits is cancelled, which may be the woken one, or hold the lock by then.
+#[test]
+fn a_cancellation_passes_the_lock_on() {
+    bounded_model("mutex::a_cancellation_passes_the_lock_on", 1, || {
+        let mutex = counter();
+        let (tell, told) = mpsc::channel();
+        let guard = mutex.lock().unwrap();
+        let victim = {
+            let mutex = mutex.clone();
+            thread::spawn(move || {
+                tell.send(Unparker::current()).unwrap();
+                if let Some(guard) = mutex.lock_unless_cancelled() {
+                    guard.unwrap().add();
+                }
+            })
+        };
+        let other = adds(&mutex, 1);
+        let victim_thread = told.recv().unwrap();
+        drop(guard);
+        cancel(victim_thread);
+        other.join().unwrap();
+        victim.join().unwrap();
+        assert!(mutex.try_lock().is_ok(), "nobody holds the lock");
+    });
+}
+
+/// As before with one waiter, which loses the lock first, and is cancelled just when it is handed it.
+#[test]
+fn a_cancellation_of_one_that_is_handed_the_lock() {
+    model("mutex::a_cancellation_of_one_that_is_handed_the_lock", || {
+        let mutex = counter();
+        let (tell, told) = mpsc::channel();
+        let guard = mutex.lock().unwrap();
+        let victim = {
+            let mutex = mutex.clone();
+            thread::spawn(move || {
+                tell.send(Unparker::current()).unwrap();
+                if let Some(guard) = mutex.lock_unless_cancelled() {
+                    guard.unwrap().add();
+                }
+            })
+        };
+        let victim_thread = told.recv().unwrap();
+        drop(guard);
+        let guard = mutex.lock().unwrap();
+        cancel(victim_thread);
+        drop(guard);
+        victim.join().unwrap();
+        assert!(mutex.try_lock().is_ok(), "nobody holds the lock");
     });
 }

@@ -102,17 +102,66 @@ fn a_change_against_one_who_waits() {
     });
 }
 
+/// What receivers did before they went is there for one who has waited for that.
 #[test]
 fn receivers_that_go() {
     model("watch::receivers_that_go", || {
         let (sender, receiver) = watch::channel(());
+        let news = Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]);
         let other = receiver.clone();
-        let goes = [receiver, other].map(|receiver| thread::spawn(move || drop(receiver)));
+        let goes = [(0, receiver), (1, other)].map(|(n, receiver)| {
+            let news = news.clone();
+            thread::spawn(move || {
+                // SAFETY: loom checks it.
+                news[n].with_mut(|news| unsafe { *news = 7 });
+                drop(receiver);
+            })
+        });
         sender.closed();
         assert_eq!(sender.receiver_count(), 0);
+        for news in &*news {
+            // SAFETY: as above.
+            assert_eq!(news.with(|news| unsafe { *news }), 7);
+        }
         for thread in goes {
             thread.join().unwrap();
         }
+    });
+}
+
+/// The sender stays, so that it is the change that wakes the receiver.
+#[test]
+fn a_change_of_a_sender_that_stays() {
+    model("watch::a_change_of_a_sender_that_stays", || {
+        let (sender, mut receiver) = watch::channel(Message::new(0));
+        let waits = thread::spawn(move || {
+            receiver.changed().unwrap();
+            receiver.borrow_and_update().number()
+        });
+        sender.send(Message::new(1)).unwrap();
+        assert_eq!(waits.join().unwrap(), 1);
+    });
+}
+
+/// One sees that it has failed, and what the other did before it went.
+#[test]
+fn a_sender_that_comes_too_late() {
+    model("oneshot::a_sender_that_comes_too_late", || {
+        let (sender, receiver) = oneshot::channel();
+        let news = Arc::new(UnsafeCell::new(0));
+        let goes = {
+            let news = news.clone();
+            thread::spawn(move || {
+                // SAFETY: loom checks it.
+                news.with_mut(|news| unsafe { *news = 7 });
+                drop(receiver);
+            })
+        };
+        if sender.send(Message::new(1)).is_err() {
+            // SAFETY: as above.
+            assert_eq!(news.with(|news| unsafe { *news }), 7);
+        }
+        goes.join().unwrap();
     });
 }
 
@@ -132,6 +181,22 @@ fn a_message_against_two_receivers() {
         for thread in receives {
             thread.join().unwrap();
         }
+    });
+}
+
+/// The sender stays, so that it is the message that wakes both.
+#[test]
+fn a_message_of_a_sender_that_stays() {
+    bounded_model("broadcast::a_message_of_a_sender_that_stays", 2, || {
+        let (sender, receiver) = broadcast::channel::<Message>(1);
+        let other = receiver.resubscribe();
+        let receives = [receiver, other]
+            .map(|mut receiver| thread::spawn(move || receiver.recv().unwrap().number()));
+        assert_eq!(sender.send(Message::new(7)).unwrap(), 2);
+        for thread in receives {
+            assert_eq!(thread.join().unwrap(), 7);
+        }
+        assert!(sender.is_empty());
     });
 }
 

@@ -117,6 +117,21 @@ fn a_downgrade_lets_readers_in_and_no_writer() {
     });
 }
 
+/// A writer that has lost the lock once is to be handed it, but not beside a reader.
+#[test]
+fn a_downgrade_and_a_writer_that_has_lost() {
+    model("rwlock::a_downgrade_and_a_writer_that_has_lost", || {
+        let lock = counter();
+        let other = writes(&lock, 1);
+        drop(lock.write().unwrap());
+        let guard = RwLockWriteGuard::downgrade(lock.write().unwrap());
+        let seen = guard.get();
+        assert_eq!(guard.get(), seen);
+        drop(guard);
+        other.join().unwrap();
+    });
+}
+
 /// The one who holds the lock for reading waits for a reader, which must not wait for a writer that is
 /// there no more.
 #[test]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
-use bine_sync::{AcquireTimeoutError, Semaphore};
+use bine_sync::{AcquireTimeoutError, Semaphore, Unparker, cancel};
 use loom::cell::UnsafeCell;
+use loom::sync::mpsc;
 use loom::thread;
 
 /// What the holder of all permits may touch; loom watches that it is one at a time.
@@ -102,5 +103,79 @@ fn closing_against_a_waiter_and_a_permit() {
         let got = waits.join().unwrap();
         closes.join().unwrap();
         assert_eq!(semaphore.available_permits(), usize::from(!got));
+    });
+}
+
+#[test]
+fn closing_against_a_waiter() {
+    model("semaphore::closing_against_a_waiter", || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let waits = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || semaphore.acquire().is_err())
+        };
+        semaphore.close();
+        assert!(waits.join().unwrap());
+    });
+}
+
+/// A permit that is added brings along what was done before.
+#[test]
+fn adding_a_permit_against_a_waiter() {
+    model("semaphore::adding_a_permit_against_a_waiter", || {
+        let guarded = Guarded::new(0);
+        let waits = adds(&guarded, 1, 1);
+        // SAFETY: loom checks it.
+        guarded.count.with_mut(|count| unsafe { *count += 1 });
+        guarded.semaphore.add_permits(1);
+        waits.join().unwrap();
+    });
+}
+
+/// One that waits is cancelled, which may have been granted a permit by then.
+#[test]
+fn a_cancellation_beside_a_waiter() {
+    bounded_model("semaphore::a_cancellation_beside_a_waiter", 1, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let (tell, told) = mpsc::channel();
+        let victim = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || {
+                tell.send(Unparker::current()).unwrap();
+                drop(semaphore.acquire());
+            })
+        };
+        let survivor = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || drop(semaphore.acquire().unwrap()))
+        };
+        cancel(told.recv().unwrap());
+        semaphore.add_permits(1);
+        survivor.join().unwrap();
+        victim.join().unwrap();
+        assert!(semaphore.try_acquire().is_ok(), "the permit is there, and nobody waits");
+    });
+}
+
+/// One that wants more than there is unwinds, and the one behind it goes on with what there is.
+#[test]
+fn a_cancellation_lets_the_next_one_go_on() {
+    bounded_model("semaphore::a_cancellation_lets_the_next_one_go_on", 2, || {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let (tell, told) = mpsc::channel();
+        let greedy = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || {
+                tell.send(Unparker::current()).unwrap();
+                assert!(semaphore.acquire_many(2).is_err());
+            })
+        };
+        let modest = {
+            let semaphore = semaphore.clone();
+            thread::spawn(move || semaphore.acquire().unwrap().forget())
+        };
+        cancel(told.recv().unwrap());
+        modest.join().unwrap();
+        greedy.join().unwrap();
     });
 }

@@ -146,6 +146,17 @@ impl Condvar {
         self.wait_until(guard, None).0
     }
 
+    /// As [`wait`](Self::wait), and whether it was notified: not if the thread of the model was
+    /// cancelled.
+    #[cfg(bine_loom)]
+    #[doc(hidden)]
+    pub fn wait_unless_cancelled<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+    ) -> (LockResult<MutexGuard<'a, T>>, bool) {
+        self.wait_until(guard, None)
+    }
+
     /// Waits as long as `condition` is true.
     ///
     /// # Errors

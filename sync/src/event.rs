@@ -309,6 +309,13 @@ impl Notify {
         self.wait_until(after(timeout))
     }
 
+    /// As [`wait`](Self::wait), but false if the thread of the model was cancelled.
+    #[cfg(bine_loom)]
+    #[doc(hidden)]
+    pub fn wait_unless_cancelled(&self) -> bool {
+        self.wait_until(None)
+    }
+
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
         loop {
             if !announce(&self.word) {

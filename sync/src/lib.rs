@@ -85,6 +85,9 @@ pub mod channel;
 mod condvar;
 mod event;
 mod lazy_lock;
+#[cfg(bine_loom)]
+#[doc(hidden)]
+pub mod modelled;
 pub mod mpsc;
 mod mutex;
 mod once;

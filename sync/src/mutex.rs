@@ -96,7 +96,10 @@ impl RawMutex {
         // queue, or on its way, while the lock is free.
         let word = self.word.load(Ordering::Relaxed);
         if word & LOCKED != 0 || self.acquire(word, word | LOCKED).is_err() {
+            #[cfg(not(bine_loom))]
             self.lock_contended();
+            #[cfg(bine_loom)] // where nothing unwinds, nor can it return without the lock
+            crate::parking::shielded(|| self.lock_contended());
         }
     }
 
@@ -137,8 +140,15 @@ impl RawMutex {
         self.word.compare_exchange_weak(word, free, Ordering::Release, Ordering::Relaxed).map(drop)
     }
 
+    /// As [`lock`](Self::lock), but false if the thread of the model was cancelled.
+    #[cfg(bine_loom)]
+    fn lock_unless_cancelled(&self) -> bool {
+        self.try_lock() || self.lock_contended()
+    }
+
+    /// True; in a model false if the thread was cancelled.
     #[cold]
-    fn lock_contended(&self) {
+    fn lock_contended(&self) -> bool {
         checkpoint();
         let mut losses = 0;
         // WOKEN while this thread is the woken one.
@@ -147,7 +157,7 @@ impl RawMutex {
         loop {
             if word & LOCKED == 0 {
                 match self.acquire(word, (word | LOCKED) & !woken) {
-                    Ok(()) => return,
+                    Ok(()) => return true,
                     Err(now) => word = now,
                 }
                 continue;
@@ -168,12 +178,14 @@ impl RawMutex {
             }
             woken = 0;
             match self.park(announced, losses) {
-                Parked::Token(HANDED) => return,
+                Parked::Token(HANDED) => return true,
                 Parked::Token(RETRY) => {
                     losses += 1;
                     woken = WOKEN;
                 }
                 Parked::Refused => {}
+                #[cfg(bine_loom)]
+                Parked::TimedOut => return false,
                 outcome => unreachable!("{outcome:?} from a wait without deadline"),
             }
             // The queue is no reason for the woken thread not to try: nobody in it comes before.
@@ -244,6 +256,16 @@ impl RawMutex {
             self.word.store(word, Ordering::Release);
             token
         });
+    }
+}
+
+/// The end of a lock, in models: an unlocker that touches it after another has got it fails them.
+#[cfg(bine_loom)]
+impl Drop for RawMutex {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.word.with_mut(|_| ());
+        }
     }
 }
 
@@ -387,6 +409,14 @@ impl<T: ?Sized> Mutex<T> {
         self.raw.lock();
         // SAFETY: just locked.
         unsafe { MutexGuard::new(self) }
+    }
+
+    /// As [`lock`](Self::lock), but `None` if the thread of the model was cancelled.
+    #[cfg(bine_loom)]
+    #[doc(hidden)]
+    pub fn lock_unless_cancelled(&self) -> Option<LockResult<MutexGuard<'_, T>>> {
+        // SAFETY: just locked.
+        self.raw.lock_unless_cancelled().then(|| unsafe { MutexGuard::new(self) })
     }
 
     /// Takes the lock if nobody holds it. Does not wait.

@@ -458,6 +458,10 @@ impl Semaphore {
             match self.park(next, n, deadline) {
                 Parked::Token(GRANTED) => return Ok(()),
                 Parked::Token(_) => return Err(AcquireTimeoutError::Closed),
+                #[cfg(bine_loom)] // instead of unwinding
+                Parked::TimedOut if crate::parking::is_interrupted() => {
+                    return Err(AcquireTimeoutError::Timeout);
+                }
                 Parked::TimedOut => {
                     self.look_after_queue();
                     return Err(AcquireTimeoutError::Timeout);

@@ -197,6 +197,17 @@ impl<X> Waiter<X> {
     }
 }
 
+/// The end of a node, in models: whoever touches it then, or later, fails them (*last touch*).
+#[cfg(bine_loom)]
+impl<X> Drop for Waiter<X> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.token.with_mut(|_| ());
+            self.links.with_mut(|_| ());
+        }
+    }
+}
+
 /// A FIFO of waiters, threaded through their nodes.
 pub(crate) struct List<X> {
     head: *const Waiter<X>,

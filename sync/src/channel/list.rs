@@ -154,6 +154,22 @@ impl<T> Block<T> {
     }
 }
 
+/// The end of a block, in models: whoever touches it then, or later, fails them (*alive*).
+#[cfg(bine_loom)]
+impl<T> Drop for Block<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.next.with_mut(|_| ());
+        self.reads.with_mut(|_| ());
+        for slot in &mut self.slots {
+            slot.stamp.with_mut(|_| ());
+            slot.message.with_mut(|_| ());
+        }
+    }
+}
+
 impl<T> Slot<T> {
     /// # Safety
     /// - The caller has claimed this slot for sending, at `index`, and calls this once.

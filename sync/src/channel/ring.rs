@@ -210,8 +210,9 @@ impl<T> Bounded<T> {
     #[inline(never)]
     fn claim_tail_slowly(&self) -> Result<usize, NoSlot> {
         let mut backoff = Backoff::new();
-        // Relaxed: a guess for the exchange, as all loads of `tail` here.
-        let mut tail = self.tail.load(Ordering::Relaxed);
+        // Acquire, as all loads of `tail` here: with an older `head` than whoever moved `tail` there has
+        // seen, the channel would look full that never was.
+        let mut tail = self.tail.load(Ordering::Acquire);
         loop {
             // Acquire: pairs with the Release store in `empty`.
             let stamp = self.slot(tail).stamp.load(Ordering::Acquire);
@@ -221,7 +222,7 @@ impl<T> Bounded<T> {
                     tail,
                     self.after(tail),
                     Ordering::SeqCst,
-                    Ordering::Relaxed,
+                    Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(tail),
                     Err(now) => tail = now,
@@ -233,14 +234,14 @@ impl<T> Bounded<T> {
                 Ok(_) if stamp != position => {
                     // A receiver has yet to stamp it; or the guess was old.
                     backoff.snooze();
-                    tail = self.tail.load(Ordering::Relaxed);
+                    tail = self.tail.load(Ordering::Acquire);
                 }
                 // SeqCst: as above.
                 Ok(_) => match self.tail.compare_exchange_weak(
                     tail,
                     self.after(position) | flags,
                     Ordering::SeqCst,
-                    Ordering::Relaxed,
+                    Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(position),
                     Err(now) => tail = now,
@@ -328,8 +329,8 @@ impl<T> Bounded<T> {
     #[inline(never)]
     fn claim_head_slowly(&self) -> Result<usize, NoSlot> {
         let mut backoff = Backoff::new();
-        // Relaxed: a guess for the exchange, as all loads of `head` here.
-        let mut head = self.head.load(Ordering::Relaxed);
+        // Acquire, as all loads of `head` here: see `claim_tail_slowly`.
+        let mut head = self.head.load(Ordering::Acquire);
         loop {
             // Acquire: pairs with the Release store in `fill`.
             let stamp = self.slot(head).stamp.load(Ordering::Acquire);
@@ -339,7 +340,7 @@ impl<T> Bounded<T> {
                     head,
                     self.after(head),
                     Ordering::SeqCst,
-                    Ordering::Relaxed,
+                    Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(head),
                     Err(now) => head = now,
@@ -351,14 +352,14 @@ impl<T> Bounded<T> {
                 Ok(_) if stamp != position + 1 => {
                     // A sender has yet to stamp it; or the guess was old.
                     backoff.snooze();
-                    head = self.head.load(Ordering::Relaxed);
+                    head = self.head.load(Ordering::Acquire);
                 }
                 // SeqCst: as above.
                 Ok(_) => match self.head.compare_exchange_weak(
                     head,
                     self.after(position) | flags,
                     Ordering::SeqCst,
-                    Ordering::Relaxed,
+                    Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(position),
                     Err(now) => head = now,
@@ -386,15 +387,15 @@ impl<T> Bounded<T> {
         end: &AtomicUsize,
         free: impl Fn(usize) -> Result<usize, NoSlot>,
     ) -> Result<(), NoSlot> {
-        // Relaxed: a guess for the exchange.
-        let mut word = end.load(Ordering::Relaxed);
+        // Acquire, as all loads of the end here: see `claim_tail_slowly`.
+        let mut word = end.load(Ordering::Acquire);
         loop {
             let refused = match free(word) {
                 Ok(_) if self.reserved(word) == MAX_RESERVED => NoSlot::Blocked,
                 Ok(_) => {
                     let more = word + self.one_reservation;
                     // SeqCst: follows the look that `free` took, as in `claim_tail`.
-                    match end.compare_exchange_weak(word, more, Ordering::SeqCst, Ordering::Relaxed)
+                    match end.compare_exchange_weak(word, more, Ordering::SeqCst, Ordering::Acquire)
                     {
                         Ok(_) => return Ok(()),
                         Err(now) => word = now,

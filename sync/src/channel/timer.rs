@@ -226,8 +226,9 @@ impl<T> Timer<T> {
     /// Gives back the message that was taken last. Of a periodic timer it is lost: the next one comes.
     pub(super) fn give_back(&self) {
         if let Kind::Once { taken, .. } = &self.kind {
-            // SeqCst: M1 of the wait list.
-            taken.store(false, Ordering::SeqCst);
+            // SeqCst: M1 of the wait list. A swap, which costs what a store does: loom knows no order
+            // between a store and a swap that it was not ordered with by something else.
+            taken.swap(false, Ordering::SeqCst);
             self.receivers.notify_one(|| 1);
         }
     }

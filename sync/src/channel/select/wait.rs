@@ -87,6 +87,16 @@ impl Selection {
     }
 }
 
+/// The end of a select's wait, in models: a peer that comes then, or later, fails them.
+#[cfg(bine_loom)]
+impl Drop for Selection {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.with_mut(|_| ());
+        }
+    }
+}
+
 /// One of a select's operations.
 #[derive(Clone, Copy)]
 pub struct Arm<'a> {
@@ -169,6 +179,8 @@ fn attend<R>(
                 return claimed((at, claim));
             }
             Waited::Again => {}
+            // In a model, which does not unwind, one that is cancelled ends here.
+            Waited::TimedOut if cfg!(bine_loom) && parking::is_interrupted() => return None,
             Waited::TimedOut => last = true,
         }
     }
@@ -254,7 +266,6 @@ fn wait(arms: &mut [Arm<'_>], deadline: Option<Instant>, watches: bool) -> Waite
     if parking::is_interrupted() {
         pass_on(arms);
         parking::interrupt();
-        // In a model, which does not unwind.
         return Waited::TimedOut;
     }
     match deadline {
