@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
 use std::sync::{Arc, Mutex as Unseen};
 use std::time::Instant;
 
-use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
-use bine_runtime::protocol::{Idle, Woken};
+use bine_runtime::protocol::{Idle, Rest, Rested, Woken};
 use loom::model::Builder;
 use loom::thread::{self, Thread};
 
@@ -158,13 +158,7 @@ impl Workers {
 
     /// `Shared::wake_many`.
     pub fn wake_many(&self, count: usize) {
-        fence(Ordering::SeqCst);
-        for _ in 0..count.min(self.threads.len()) {
-            match self.idle.claim_any() {
-                Some(worker) => self.unpark(worker),
-                None => break,
-            }
-        }
+        self.idle.wake_many(count, |worker| self.unpark(worker));
     }
 
     /// `Shared::wake_worker`.
@@ -176,18 +170,28 @@ impl Workers {
 
     /// `search::stop_searching`.
     pub fn stop_searching(&self, searching: bool) {
-        if searching && self.idle.end_search() {
-            self.wake_for_work();
-        }
+        self.idle.stop_searching(searching, |worker| self.unpark(worker));
     }
 
     /// `search::sleep`, of a worker without timers.
     pub fn sleep(&self, worker: usize, searching: bool, has_work: impl Fn() -> bool) -> bool {
-        self.idle.fall_asleep(worker, searching);
-        if has_work() || self.stopping.load(Ordering::Relaxed) {
-            return self.idle.stay_awake(worker, searching);
+        self.sleep_as(worker, searching, |_all| has_work(), || {})
+    }
+
+    /// As [`sleep`](Self::sleep). What `has_work` is given says whether the worker may take what others
+    /// can run; `wakes` is called when it has looked asleep and is awake.
+    pub fn sleep_as(
+        &self,
+        worker: usize,
+        searching: bool,
+        has_work: impl Fn(bool) -> bool,
+        wakes: impl Fn(),
+    ) -> bool {
+        let sleep = Sleep { workers: self, worker, has_work, wakes };
+        match self.idle.rest(worker, searching, &sleep) {
+            Rested::Not { searches } => searches,
+            Rested::Slept(woken) => woken == Woken::Claimed,
         }
-        self.sleep_on(worker)
     }
 
     /// Starts a worker that is asleep before anything else happens, and does `body` when it is woken.
@@ -208,10 +212,31 @@ impl Workers {
 
     /// The rest of [`sleep`](Self::sleep), after the last look.
     pub fn sleep_on(&self, worker: usize) -> bool {
-        while self.idle.is_asleep(worker) {
-            thread::park();
+        let sleep = Sleep { workers: self, worker, has_work: |_all| false, wakes: || {} };
+        self.idle.rest_on(worker, &sleep) == Rested::Slept(Woken::Claimed)
+    }
+
+    /// As [`sleep_on`](Self::sleep_on), of a worker whose timer is due at once.
+    pub fn wake_by_itself(&self, worker: usize, wakes: impl Fn()) -> bool {
+        struct Due<W>(W);
+
+        impl<W: Fn()> Rest for Due<W> {
+            fn has_work(&self, _all: bool) -> bool {
+                false
+            }
+
+            fn is_stopping(&self) -> bool {
+                false
+            }
+
+            fn sleep(&self) {}
+
+            fn wakes(&self) {
+                (self.0)();
+            }
         }
-        self.idle.wake_up(worker) == Woken::Claimed
+
+        self.idle.rest_on(worker, &Due(wakes)) == Rested::Slept(Woken::Claimed)
     }
 
     /// The loop of `search::run`, until it has found something for the worker to run: what `take`
@@ -235,6 +260,34 @@ impl Workers {
             }
             searching = self.sleep(worker, searching, &has_work);
         }
+    }
+}
+
+/// What a worker's rest is given; see [`Workers::sleep_as`].
+struct Sleep<'a, H, W> {
+    workers: &'a Workers,
+    worker: usize,
+    has_work: H,
+    wakes: W,
+}
+
+impl<H: Fn(bool) -> bool, W: Fn()> Rest for Sleep<'_, H, W> {
+    fn has_work(&self, all: bool) -> bool {
+        (self.has_work)(all)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.workers.stopping.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self) {
+        while self.workers.idle.is_asleep(self.worker) {
+            thread::park();
+        }
+    }
+
+    fn wakes(&self) {
+        (self.wakes)();
     }
 }
 

@@ -5,6 +5,7 @@
 use bine_loom_tests::model;
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::cell::UnsafeCell;
 use bine_runtime::protocol::{Commit, Requests, Token, Unpark};
 use bine_sync::wait_queue::{Outcome, wait, wake_one};
 use bine_sync::{Unparker, cancel};
@@ -17,9 +18,16 @@ struct Green {
     token: Token,
     /// What it waits for.
     sent: AtomicU32,
+    /// Written by who cancels, before that.
+    reason: UnsafeCell<u32>,
     /// How it ended: 1 cancelled, 2 with what it waited for.
     ended: AtomicU32,
 }
+
+// SAFETY: the cell is the model's claim: the word hands it over. loom checks it.
+unsafe impl Sync for Green {}
+// SAFETY: as above.
+unsafe impl Send for Green {}
 
 const CANCELLED: u8 = 1;
 
@@ -29,6 +37,7 @@ impl Green {
             requests: Requests::new(0),
             token: Token::new(),
             sent: AtomicU32::new(0),
+            reason: UnsafeCell::new(0),
             ended: AtomicU32::new(0),
         })
     }
@@ -41,6 +50,8 @@ impl Green {
             }
             if self.requests.any() {
                 assert!(self.requests.asks(CANCELLED));
+                // SAFETY: written before the thread was cancelled.
+                self.reason.with(|reason| assert_eq!(unsafe { *reason }, 7));
                 return self.ended.store(1, Ordering::Relaxed);
             }
             if !self.token.try_consume() && self.token.commit_park() == Commit::Parked {
@@ -56,6 +67,8 @@ impl Green {
     }
 
     fn cancel(&self) {
+        // SAFETY: one cancels.
+        self.reason.with_mut(|reason| unsafe { *reason = 7 });
         self.requests.ask(CANCELLED);
         self.unpark();
     }

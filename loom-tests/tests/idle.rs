@@ -7,7 +7,7 @@
 
 use bine_loom_tests::{Queue, Workers, assert_nobody_searches, bounded_model, model};
 use bine_runtime::primitive::Arc;
-use bine_runtime::primitive::atomic::Ordering;
+use bine_runtime::primitive::atomic::{AtomicBool, Ordering};
 use bine_runtime::protocol::Woken;
 use loom::thread;
 
@@ -258,6 +258,86 @@ fn many_items_at_once_against_workers_that_fall_asleep() {
         workers.injector.push(2);
         workers.wake_many(2);
         started.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_nobody_searches(&workers.idle, 2);
+    });
+}
+
+/// The states of worker 31 and of worker 32 are in two words: a submission finds a sleeper in either, and
+/// each of two items gets a worker of its own. The others are busy.
+#[test]
+fn two_submissions_to_workers_in_two_words() {
+    bounded_model("idle::two_submissions_to_workers_in_two_words", 2, || {
+        let workers = Arc::new(Workers::new(33));
+        let asleep = start_asleep(&workers, 31);
+        let falls_asleep = start(&workers, 32, false);
+        submit(&workers, 1);
+        submit(&workers, 2);
+        asleep.join().unwrap();
+        falls_asleep.join().unwrap();
+        assert_nobody_searches(&workers.idle, 33);
+    });
+}
+
+/// Three workers, two of them asleep, and three items one after the other: every worker gets one.
+#[test]
+fn three_submissions_and_three_workers() {
+    bounded_model("idle::three_submissions_and_three_workers", 1, || {
+        let workers = Arc::new(Workers::new(3));
+        let asleep = [start_asleep(&workers, 1), start_asleep(&workers, 2)];
+        let falls_asleep = start(&workers, 0, false);
+        (1..=3).for_each(|item| submit(&workers, item));
+        falls_asleep.join().unwrap();
+        asleep.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_nobody_searches(&workers.idle, 3);
+    });
+}
+
+/// One of two sleepers is summoned to its inbox, where it finds something that takes for ever, while a
+/// submission is about to claim it: the submission then claims the other one.
+#[test]
+fn a_summons_against_a_claim_of_the_same_worker() {
+    bounded_model("idle::a_summons_against_a_claim_of_the_same_worker", 1, || {
+        let workers = Arc::new(Workers::new(2));
+        let inbox = Arc::new(Queue::default());
+        let done = Arc::new(AtomicBool::new(false));
+        let summoned = {
+            let (this, inbox, done) = (workers.clone(), inbox.clone(), done.clone());
+            workers.start_asleep(0, move || {
+                let mut searching = this.sleep_on(0);
+                while inbox.pop().is_none() {
+                    if this.injector.pop().is_some() {
+                        this.stop_searching(std::mem::take(&mut searching));
+                        done.store(true, Ordering::Relaxed);
+                        this.wake_worker(1);
+                    }
+                    let has_work = || !inbox.is_empty() || !this.injector.is_empty();
+                    searching = this.sleep(0, searching, has_work);
+                }
+                this.stop_searching(searching);
+            })
+        };
+        let other = {
+            let (this, done) = (workers.clone(), done.clone());
+            workers.start_asleep(1, move || {
+                let mut searching = this.sleep_on(1);
+                while this.injector.pop().is_none() && !done.load(Ordering::Relaxed) {
+                    let has_work = || done.load(Ordering::Relaxed) || !this.injector.is_empty();
+                    searching = this.sleep(1, searching, has_work);
+                }
+                this.stop_searching(searching);
+            })
+        };
+        let summons = {
+            let workers = workers.clone();
+            thread::spawn(move || {
+                inbox.push(2);
+                workers.wake_worker(0);
+            })
+        };
+        submit(&workers, 1);
+        summons.join().unwrap();
+        summoned.join().unwrap();
+        other.join().unwrap();
         assert_nobody_searches(&workers.idle, 2);
     });
 }

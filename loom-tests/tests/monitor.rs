@@ -5,54 +5,51 @@
 use bine_loom_tests::{Workers, assert_nobody_searches, bounded_model, model};
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::Ordering;
-use bine_runtime::protocol::{Doze, Idle};
+use bine_runtime::protocol::Doze;
 use loom::thread;
 
-/// `Monitor::doze`, while the one worker does `wakes` and is awake for good. The monitor does not doze for
-/// good.
-fn doze_against(asleep: bool, wakes: fn(&Idle)) {
-    let (idle, doze) = (Arc::new(Idle::new(1)), Arc::new(Doze::new()));
+/// `Monitor::doze`, while the one worker comes back from its rest and is then awake for good. The monitor
+/// does not doze for good.
+fn doze_against(worker: impl FnOnce(&Workers, &dyn Fn()) + 'static, asleep: bool) {
+    let (workers, doze) = (Arc::new(Workers::new(1)), Arc::new(Doze::new()));
     if asleep {
-        idle.fall_asleep(0, false);
+        workers.idle.fall_asleep(0, false);
     }
     let monitor = thread::current();
-    let worker = {
-        let (idle, doze) = (idle.clone(), doze.clone());
+    let awake = {
+        let (workers, doze) = (workers.clone(), doze.clone());
         thread::spawn(move || {
-            wakes(&idle);
-            if doze.disturb_if_dozing() {
-                monitor.unpark();
-            }
+            // `monitor::worker_wakes`.
+            worker(&workers, &|| {
+                if doze.disturb_if_dozing() {
+                    monitor.unpark();
+                }
+            });
         })
     };
     doze.begin();
-    if !idle.is_asleep(0) {
+    if !workers.idle.is_asleep(0) {
         doze.disturb();
     }
     while doze.lasts() {
         thread::park();
     }
-    worker.join().unwrap();
+    awake.join().unwrap();
 }
 
-/// A worker wakes up.
+/// A worker wakes up by itself.
 #[test]
 fn a_doze_against_a_worker_that_wakes_up() {
     model("monitor::a_doze_against_a_worker_that_wakes_up", || {
-        doze_against(true, |idle| {
-            let _by_itself = idle.wake_up(0);
-        });
+        doze_against(|workers, wakes| assert!(!workers.wake_by_itself(0, wakes)), true);
     });
 }
 
-/// A worker that works looks asleep for a moment, while its last look finds something: `search::sleep`.
+/// A worker that works looks asleep for a moment, while its last look finds something.
 #[test]
 fn a_doze_against_a_worker_that_stays_awake() {
     model("monitor::a_doze_against_a_worker_that_stays_awake", || {
-        doze_against(false, |idle| {
-            idle.fall_asleep(0, false);
-            let _searches = idle.stay_awake(0, false);
-        });
+        doze_against(|workers, wakes| assert!(!workers.sleep_as(0, false, |_| true, wakes)), false);
     });
 }
 
@@ -70,9 +67,8 @@ fn work(workers: &Workers, index: usize, mut searching: bool) {
             (0..2).filter(|&other| other != index).for_each(|other| workers.wake_worker(other));
             return;
         }
-        // The last look, as in `search::sleep`.
-        searching = workers
-            .sleep(index, searching, || (searching || on_duty()) && !workers.injector.is_empty());
+        let has_work = |all| all && !workers.injector.is_empty();
+        searching = workers.sleep_as(index, searching, has_work, || {});
     }
     workers.stop_searching(searching);
 }
@@ -138,5 +134,6 @@ fn a_spare_that_goes_on_duty_while_it_falls_asleep() {
             workers.unpark(1);
         }
         spare.join().unwrap();
+        assert_nobody_searches(&workers.idle, 2);
     });
 }

@@ -2,11 +2,12 @@
 //! half (a count of items and an end) and with loom's park for the wait.
 #![cfg(bine_loom)]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bine_io::readiness::{
     Applied, Attempt, Cleared, Direction, Evidence, Failure, Parking, Readiness, Ready, Wake,
 };
+use bine_loom_tests::model;
+use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
+use bine_runtime::primitive::cell::UnsafeCell;
 use bine_runtime::primitive::{Arc, Mutex};
 use loom::thread;
 
@@ -112,21 +113,9 @@ impl Descriptor {
     }
 }
 
-/// Explores `scenario` and prints how many executions it took.
-fn explore(name: &str, scenario: impl Fn() + Sync + Send + 'static) {
-    let count = std::sync::Arc::new(AtomicUsize::new(0));
-    let counter = count.clone();
-    loom::model(move || {
-        // Relaxed: a statistic.
-        counter.fetch_add(1, Ordering::Relaxed);
-        scenario();
-    });
-    println!("{name}: {} executions", count.load(Ordering::Relaxed));
-}
-
 #[test]
 fn a_clear_never_hides_an_event() {
-    explore("event against clear", || {
+    model("readiness::a_clear_never_hides_an_event", || {
         let (descriptor, generation) = Descriptor::new();
         assert_eq!(descriptor.event(generation, Ready::READABLE), Applied::Yes);
         let poller = {
@@ -146,9 +135,66 @@ fn a_clear_never_hides_an_event() {
     });
 }
 
+/// As above, with a kernel whose item nothing but the word makes visible: who has seen an event makes its
+/// system call after that.
+#[test]
+fn a_system_call_comes_after_the_look_at_the_word() {
+    model("readiness::a_system_call_comes_after_the_look_at_the_word", || {
+        let (descriptor, generation) = Descriptor::new();
+        // Relaxed throughout.
+        let items = Arc::new(AtomicUsize::new(0));
+        let reader = {
+            let (descriptor, items) = (descriptor.clone(), items.clone());
+            thread::spawn(move || {
+                if descriptor.readiness.load().is_ready(Direction::Read) {
+                    assert_eq!(items.load(Ordering::Relaxed), 1, "the event came after that");
+                }
+                let attempt = || match items.load(Ordering::Relaxed) {
+                    0 => Attempt::WouldBlock,
+                    taken => Attempt::Done(taken),
+                };
+                let readiness = &descriptor.readiness;
+                readiness.block_on(generation, Direction::Read, &mut Patient, attempt)
+            })
+        };
+        items.store(1, Ordering::Relaxed);
+        assert_eq!(descriptor.event(generation, Ready::READABLE), Applied::Yes);
+        assert_eq!(reader.join().unwrap(), Ok(1));
+    });
+}
+
+/// What the closer did before is visible to those who find the slot closed.
+#[test]
+fn what_comes_before_the_close_is_seen_after_it() {
+    struct Message(UnsafeCell<u32>);
+
+    // SAFETY: the cell is the model's claim: the close hands it over. loom checks it.
+    unsafe impl Sync for Message {}
+    // SAFETY: as above.
+    unsafe impl Send for Message {}
+
+    model("readiness::what_comes_before_the_close_is_seen_after_it", || {
+        let (descriptor, generation) = Descriptor::new();
+        let message = Arc::new(Message(UnsafeCell::new(0)));
+        let waiter = {
+            let (descriptor, message) = (descriptor.clone(), message.clone());
+            thread::spawn(move || {
+                let closed = descriptor.take(generation, Direction::Read, 1, &mut Patient);
+                assert_eq!(closed, Err(Failure::Closed));
+                // SAFETY: written before the close.
+                message.0.with(|message| assert_eq!(unsafe { *message }, 7));
+            })
+        };
+        // SAFETY: nobody reads it before the close.
+        message.0.with_mut(|message| unsafe { *message = 7 });
+        descriptor.readiness.close(generation);
+        waiter.join().unwrap();
+    });
+}
+
 #[test]
 fn a_waiter_is_woken_by_an_event() {
-    explore("event against wait", || {
+    model("readiness::a_waiter_is_woken_by_an_event", || {
         let (descriptor, generation) = Descriptor::new();
         let reader = {
             let descriptor = descriptor.clone();
@@ -162,7 +208,7 @@ fn a_waiter_is_woken_by_an_event() {
 
 #[test]
 fn directions_do_not_disturb_each_other() {
-    explore("two directions", || {
+    model("readiness::directions_do_not_disturb_each_other", || {
         let (descriptor, generation) = Descriptor::new();
         let take = |direction| {
             let descriptor = descriptor.clone();
@@ -180,7 +226,7 @@ fn directions_do_not_disturb_each_other() {
 
 #[test]
 fn one_event_for_two_items_serves_two_waiters() {
-    explore("two waiters, one event", || {
+    model("readiness::one_event_for_two_items_serves_two_waiters", || {
         let (descriptor, generation) = Descriptor::new();
         let take = || {
             let descriptor = descriptor.clone();
@@ -197,7 +243,7 @@ fn one_event_for_two_items_serves_two_waiters() {
 
 #[test]
 fn a_waiter_that_times_out_passes_its_wake_up_on() {
-    explore("timeout removal against event", || {
+    model("readiness::a_waiter_that_times_out_passes_its_wake_up_on", || {
         let (descriptor, generation) = Descriptor::new();
         let hasty = {
             let descriptor = descriptor.clone();
@@ -216,7 +262,7 @@ fn a_waiter_that_times_out_passes_its_wake_up_on() {
 
 #[test]
 fn a_short_read_does_not_hide_the_end() {
-    explore("short read against end of file", || {
+    model("readiness::a_short_read_does_not_hide_the_end", || {
         let (descriptor, generation) = Descriptor::new();
         let poller = {
             let descriptor = descriptor.clone();
@@ -236,7 +282,7 @@ fn a_short_read_does_not_hide_the_end() {
 
 #[test]
 fn two_pollers_may_apply_events_of_one_descriptor() {
-    explore("two pollers", || {
+    model("readiness::two_pollers_may_apply_events_of_one_descriptor", || {
         let (descriptor, generation) = Descriptor::new();
         let poller = {
             let descriptor = descriptor.clone();
@@ -265,7 +311,7 @@ fn two_pollers_may_apply_events_of_one_descriptor() {
 
 #[test]
 fn closing_wakes_all_waiters() {
-    explore("close against two waiters", || {
+    model("readiness::closing_wakes_all_waiters", || {
         let (descriptor, generation) = Descriptor::new();
         let take = |direction| {
             let descriptor = descriptor.clone();
@@ -281,7 +327,7 @@ fn closing_wakes_all_waiters() {
 
 #[test]
 fn a_stale_event_does_not_reach_the_next_registration() {
-    explore("deregistration against event", || {
+    model("readiness::a_stale_event_does_not_reach_the_next_registration", || {
         let (descriptor, generation) = Descriptor::new();
         let waiter = {
             let descriptor = descriptor.clone();
@@ -303,7 +349,7 @@ fn a_stale_event_does_not_reach_the_next_registration() {
 
 #[test]
 fn waiters_of_two_generations_keep_apart() {
-    explore("generation reuse", || {
+    model("readiness::waiters_of_two_generations_keep_apart", || {
         let (descriptor, generation) = Descriptor::new();
         let old = {
             let descriptor = descriptor.clone();

@@ -53,6 +53,11 @@
 //!
 //! The pattern is the one of Go's scheduler (`runtime/proc.go`, "Worker thread parking/unparking")
 //! and of rayon's sleep module.
+//!
+//! # What models run
+//!
+//! [`Idle::rest`] is the whole of a worker's sleep but for what an OS thread does; [`Idle::wake_many`]
+//! and [`Idle::stop_searching`] are given the unpark. The models in `loom-tests/` run these as they are.
 
 use crate::primitive::atomic::{AtomicIsize, AtomicU64, Ordering, fence};
 
@@ -94,6 +99,35 @@ pub enum Woken {
     Summoned,
 }
 
+/// What a worker looks at, and does, around its sleep; see [`Idle::rest`].
+pub trait Rest {
+    /// Whether the worker would find anything to do: what it may run, or, unless `all`, what nobody
+    /// else can.
+    fn has_work(&self, all: bool) -> bool;
+
+    /// Whether the runtime stops.
+    fn is_stopping(&self) -> bool;
+
+    /// Sleeps until the worker is not asleep any more ([`Idle::is_asleep`]), or its timer is due.
+    fn sleep(&self);
+
+    /// The worker has looked asleep, and is awake.
+    fn wakes(&self);
+}
+
+/// How a worker's rest has ended.
+#[must_use]
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Rested {
+    /// It has not slept, since its last look has found something.
+    Not {
+        /// Whether it is a searcher.
+        searches: bool,
+    },
+    /// It has slept.
+    Slept(Woken),
+}
+
 impl Idle {
     /// For `workers` workers, all of them running.
     pub fn new(workers: usize) -> Self {
@@ -126,6 +160,26 @@ impl Idle {
             return None;
         }
         self.claim_any()
+    }
+
+    /// To be called after so many pieces of work were made visible to all workers. Wakes up to `count`
+    /// workers, whether one searches or not. How many.
+    pub fn wake_many(&self, count: usize, unpark: impl Fn(usize)) -> usize {
+        // (A), pairs with (B) in `fall_asleep`.
+        fence(Ordering::SeqCst);
+        let claims = (0..count).map_while(|_| self.claim_any());
+        claims.map(unpark).count()
+    }
+
+    /// A worker has found work. If it was the last searcher it sees to those who relied on it.
+    #[inline]
+    pub fn stop_searching(&self, searching: bool, unpark: impl FnOnce(usize)) {
+        if searching
+            && self.end_search()
+            && let Some(worker) = self.submit()
+        {
+            unpark(worker);
+        }
     }
 
     /// Claims any sleeper that is on duty, whether somebody searches or not.
@@ -224,6 +278,28 @@ impl Idle {
         // has moved to its own queue with the work that it runs. The last one has the fence in the
         // `submit` that follows. Not only 1: see above.
         self.searching.fetch_sub(1, Ordering::Release) <= 1
+    }
+
+    /// The sleep of a worker that has found nothing.
+    pub fn rest(&self, worker: usize, was_searching: bool, means: &impl Rest) -> Rested {
+        self.fall_asleep(worker, was_searching);
+        // Whether it is on duty it asks now: whoever puts it on duty later finds it asleep.
+        let all = was_searching || self.is_on_duty(worker);
+        if means.has_work(all) || means.is_stopping() {
+            let searches = self.stay_awake(worker, was_searching);
+            // The monitor may have seen it asleep in between.
+            means.wakes();
+            return Rested::Not { searches };
+        }
+        self.rest_on(worker, means)
+    }
+
+    /// The rest of [`rest`](Self::rest), of a worker that is asleep already.
+    pub fn rest_on(&self, worker: usize, means: &impl Rest) -> Rested {
+        means.sleep();
+        let woken = self.wake_up(worker);
+        means.wakes();
+        Rested::Slept(woken)
     }
 
     /// Becomes ASLEEP. The caller must look at every queue once more before it sleeps.

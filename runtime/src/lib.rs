@@ -38,6 +38,8 @@ mod monitor;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod os_parker;
+mod os_token;
+mod outsiders;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod panic_report;
@@ -51,6 +53,7 @@ mod reap;
 mod request;
 #[allow(unsafe_code)]
 mod roll;
+mod run_next;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod runtime;
@@ -76,6 +79,7 @@ mod token;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod unwinding;
+mod user_token;
 #[allow(unsafe_code)]
 pub mod wait;
 #[cfg(not(bine_loom))]
@@ -97,14 +101,18 @@ pub mod protocol {
     pub use crate::blocking::{Crew, Done, Means};
     pub use crate::completion::{Completed, Completion};
     pub use crate::countdown::Countdown;
-    pub use crate::idle::{Idle, Woken};
+    pub use crate::idle::{Idle, Rest, Rested, Woken};
     pub use crate::keeping::Keeping;
-    pub use crate::monitor::Doze;
+    pub use crate::monitor::{Doze, Inspection};
+    pub use crate::os_token::OsToken;
+    pub use crate::outsiders::Outsiders;
     pub use crate::presence::Presence;
     pub use crate::queue::{Inbox, LocalQueue, Node};
     pub use crate::request::Requests;
     pub use crate::roll::{Links, Member, Roll};
+    pub use crate::run_next::RunNext;
     pub use crate::settling::Settling;
     pub use crate::timer::{NEVER, Timers};
     pub use crate::token::{Commit, Token, Unpark};
+    pub use crate::user_token::UserToken;
 }

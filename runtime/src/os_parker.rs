@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::primitive::{Condvar, Mutex};
+use crate::os_token::OsToken;
 use crate::{deadlines, fork};
 
 /// In a forked child, how often a thread that waits looks whether it is alone.
@@ -16,8 +16,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// The token of one OS thread.
 #[derive(Debug)]
 pub(crate) struct OsParker {
-    token: Mutex<bool>,
-    changed: Condvar,
+    token: OsToken,
 }
 
 thread_local! {
@@ -44,7 +43,7 @@ impl Drop for Reaper {
 
 impl OsParker {
     fn new() -> Self {
-        Self { token: Mutex::new(false), changed: Condvar::new() }
+        Self { token: OsToken::new() }
     }
 
     /// The calling OS thread's, the same one at each call.
@@ -81,42 +80,29 @@ impl OsParker {
     fn park_in_child(&self) {
         let woken = self.park_until(Instant::now() + LOOK_AROUND);
         // The token last: whoever has made it available and ended is not counted any more.
-        if !woken && fork::is_alone() && !std::mem::take(&mut *self.token.lock()) {
+        if !woken && fork::is_alone() && !self.token.take() {
             fork::panic_alone();
         }
     }
 
     /// Waits for the token, and until the thread's next deadline at most.
     pub(crate) fn rest(&self) {
-        if let Some(next) = deadlines::next_of_os_thread() {
-            self.wait_until(next);
-            return;
+        match deadlines::next_of_os_thread() {
+            None => self.token.wait(),
+            Some(next) => {
+                self.token.wait_until(next);
+            }
         }
-        let mut token = self.token.lock();
-        while !*token {
-            self.changed.wait(&mut token);
-        }
-        *token = false;
     }
 
     /// Waits for the token, and until `deadline` or the thread's next one at most. Whether there was a
     /// token.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
-        self.wait_until(deadlines::next_of_os_thread().map_or(deadline, |next| next.min(deadline)))
-    }
-
-    fn wait_until(&self, deadline: Instant) -> bool {
-        let mut token = self.token.lock();
-        while !*token {
-            if self.changed.wait_until(&mut token, deadline).timed_out() {
-                break;
-            }
-        }
-        std::mem::take(&mut *token)
+        let next = deadlines::next_of_os_thread();
+        self.token.wait_until(next.map_or(deadline, |next| next.min(deadline)))
     }
 
     pub(crate) fn unpark(&self) {
-        *self.token.lock() = true;
-        self.changed.notify_one();
+        self.token.make_available();
     }
 }

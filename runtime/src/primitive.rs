@@ -6,7 +6,8 @@
 //!
 //! The two sides have one interface, which is the smaller of the two:
 //! - cells are reached through [`cell::UnsafeCell::with`] and `with_mut`, as in loom;
-//! - locks do not poison and `lock()` returns the guard, as in parking_lot.
+//! - locks do not poison and `lock()` returns the guard, as in parking_lot;
+//! - a [`Condvar`] takes the guard and gives it back, as std's does.
 //!
 //! Constructors are `const` in a normal build only (loom's objects register themselves with the
 //! model that runs). A type that must be const-constructible declares its `new` twice, once under
@@ -19,8 +20,46 @@ pub use self::under_std::*;
 
 #[cfg(not(bine_loom))]
 mod under_std {
-    pub use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub use parking_lot::{Mutex, MutexGuard};
     pub use std::sync::Arc;
+    use std::time::Instant;
+
+    /// parking_lot's condition variable with std's interface.
+    #[derive(Debug, Default)]
+    pub struct Condvar(parking_lot::Condvar);
+
+    impl Condvar {
+        /// That nobody waits for.
+        pub const fn new() -> Self {
+            Self(parking_lot::Condvar::new())
+        }
+
+        /// Waits until notified. May return for no reason.
+        #[inline]
+        pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(&mut guard);
+            guard
+        }
+
+        /// As [`wait`](Self::wait), until `deadline` at most. Whether that has passed. `guard` is of
+        /// `mutex`, which loom's side needs.
+        #[inline]
+        pub fn wait_until<'a, T>(
+            &self,
+            _mutex: &'a Mutex<T>,
+            mut guard: MutexGuard<'a, T>,
+            deadline: Instant,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let timed_out = self.0.wait_until(&mut guard, deadline).timed_out();
+            (guard, timed_out)
+        }
+
+        /// Wakes one that waits.
+        #[inline]
+        pub fn notify_one(&self) {
+            self.0.notify_one();
+        }
+    }
 
     /// Atomic types and fences.
     pub mod atomic {
@@ -117,6 +156,39 @@ mod under_loom {
         /// Locks if nobody holds the lock.
         pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
+        }
+    }
+
+    /// loom's condition variable with the interface of the other side.
+    #[derive(Debug, Default)]
+    pub struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        /// That nobody waits for.
+        pub fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+
+        /// Waits until notified.
+        pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(guard).expect("loom's mutexes never poison")
+        }
+
+        /// As the deadline may pass at any time, it passes at once: others come in meanwhile, as
+        /// long as they like.
+        pub fn wait_until<'a, T>(
+            &self,
+            mutex: &'a Mutex<T>,
+            guard: MutexGuard<'a, T>,
+            _deadline: std::time::Instant,
+        ) -> (MutexGuard<'a, T>, bool) {
+            drop(guard);
+            (mutex.lock(), true)
+        }
+
+        /// Wakes one that waits.
+        pub fn notify_one(&self) {
+            self.0.notify_one();
         }
     }
 }

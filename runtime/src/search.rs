@@ -1,5 +1,6 @@
 //! A worker's root loop: run what is its own, else search everywhere, else sleep.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::{ptr, thread};
 
 use crossbeam_deque::{Steal, Stealer};
 
-use crate::idle::Woken;
+use crate::idle::{Rest, Rested, Woken};
 use crate::reap::Reaper;
 use crate::task::Task;
 use crate::timer::NEVER;
@@ -64,9 +65,8 @@ pub(crate) fn run(core: &Core) {
 
 /// To be called when a searcher has found work.
 fn stop_searching(core: &Core, searching: &mut bool) {
-    if std::mem::take(searching) && core.shared().idle.end_search() {
-        core.shared().wake_for_work();
-    }
+    let shared = core.shared();
+    shared.idle.stop_searching(std::mem::take(searching), |worker| shared.unpark(worker));
 }
 
 /// Looks at the injector, the driver, the peers' queues and their timers.
@@ -163,32 +163,48 @@ fn sleep(core: &Core, searching: bool) -> bool {
         // The last pick found nothing because of that, and may find something the next time.
         return searching;
     }
-    shared.idle.fall_asleep(index, searching);
-    // Whether it is on duty it asks now: whoever puts it on duty later finds it asleep.
-    let has_work = match searching || !core.is_off_duty() {
-        true => shared.has_work_for(index),
-        false => !core.inbox().is_empty(),
+    let sleep = Sleep { core, started: Cell::new(0) };
+    let woken = match shared.idle.rest(index, searching, &sleep) {
+        Rested::Not { searches } => return searches,
+        Rested::Slept(woken) => woken,
     };
-    if has_work || shared.is_stopping() {
-        let searches = shared.idle.stay_awake(index, searching);
-        // The monitor may have seen it asleep in between.
-        monitor::worker_wakes();
-        return searches;
-    }
-    let started = clock::now();
-    let spun = core.spins() && spin(core, started);
-    if !spun {
-        driver::worker_sleeps();
-        sleep_deeply(core);
-        driver::worker_wakes();
-    }
-    let woken = shared.idle.wake_up(index);
-    monitor::worker_wakes();
     let short = woken != Woken::ByItself
         && shared.remotes[index].woken_by_peer.load(Ordering::Relaxed)
-        && clock::now() - started < SHORT_WAIT_NANOS;
+        && clock::now() - sleep.started.get() < SHORT_WAIT_NANOS;
     core.set_spins(short);
     woken == Woken::Claimed
+}
+
+struct Sleep<'a> {
+    core: &'a Core,
+    started: Cell<u64>,
+}
+
+impl Rest for Sleep<'_> {
+    fn has_work(&self, all: bool) -> bool {
+        match all {
+            true => self.core.shared().has_work_for(self.core.index),
+            false => !self.core.inbox().is_empty(),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.core.shared().is_stopping()
+    }
+
+    fn sleep(&self) {
+        self.started.set(clock::now());
+        let spun = self.core.spins() && spin(self.core, self.started.get());
+        if !spun {
+            driver::worker_sleeps();
+            sleep_deeply(self.core);
+            driver::worker_wakes();
+        }
+    }
+
+    fn wakes(&self) {
+        monitor::worker_wakes();
+    }
 }
 
 /// True if somebody woke the worker meanwhile.

@@ -2,13 +2,10 @@
 
 mod spawn;
 
-use std::collections::HashMap;
 use std::panic;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{io, ptr, thread};
 
@@ -21,6 +18,8 @@ use crate::fork;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
 use crate::keeping::Keeping;
+use crate::monitor::Inspection;
+use crate::outsiders::Outsiders;
 use crate::presence::Presence;
 use crate::queue::{Inbox, LocalQueue};
 use crate::roll::Roll;
@@ -96,8 +95,8 @@ pub(crate) struct Shared {
     members: AtomicUsize,
     /// How many members are held.
     pub(crate) held: AtomicUsize,
-    /// The thread that the monitor looks at, which must not be freed meanwhile.
-    pub(crate) inspected: AtomicPtr<Task>,
+    /// Which thread the monitor looks at.
+    pub(crate) inspection: Inspection<Task>,
     /// The OS threads of spares.
     pub(crate) spare_threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// How often the monitor has found a worker held while work waited.
@@ -109,8 +108,6 @@ pub(crate) struct Shared {
     /// The process that has the workers; a fork of it has none.
     process: fork::Process,
     stopping: AtomicBool,
-    /// All workers have left: what has not ended by now never will.
-    stopped: AtomicBool,
     /// The workers that have not left, the `Runtime`, and who spawns through a handle. Whoever leaves
     /// last settles.
     present: Presence,
@@ -123,9 +120,8 @@ pub(crate) struct Shared {
     unstarted: AtomicU64,
     /// Cells made by threads that are not workers of this runtime.
     pub(crate) foreign_spawned: AtomicU64,
-    /// Joiners that are not threads of this runtime, by the id of the thread they join: to be woken
-    /// when it has stopped.
-    foreign_joiners: Mutex<HashMap<u64, Unparker>>,
+    /// Joiners that are not threads of this runtime.
+    pub(crate) outsiders: Outsiders<Unparker>,
 }
 
 // No code of a user runs while any of it is being changed, so no panic is seen half-way through.
@@ -148,7 +144,7 @@ impl Shared {
             workers,
             members: AtomicUsize::new(workers),
             held: AtomicUsize::new(0),
-            inspected: AtomicPtr::default(),
+            inspection: Inspection::new(),
             spare_threads: Mutex::default(),
             holds: AtomicU64::new(0),
             migrating,
@@ -156,14 +152,13 @@ impl Shared {
             stack_size,
             process: fork::Process::current(),
             stopping: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
             present: Presence::new(),
             keeping: Keeping::new(),
             settling: Settling::default(),
             roll,
             unstarted: AtomicU64::new(0),
             foreign_spawned: AtomicU64::new(0),
-            foreign_joiners: Mutex::new(HashMap::new()),
+            outsiders: Outsiders::new(),
         }
     }
 
@@ -191,7 +186,7 @@ impl Shared {
         // Relaxed: the child has one thread.
         self.stopping.store(true, Ordering::Relaxed);
         // The parent's monitor may have been looking at something: nobody waits for that here.
-        self.inspected.store(ptr::null_mut(), Ordering::Relaxed);
+        self.inspection.end();
     }
 
     /// Wakes a worker, if one sleeps and none searches, after stealable work was queued.
@@ -204,10 +199,7 @@ impl Shared {
 
     /// Wakes up to `count` workers, whether one searches or not. How many.
     pub(crate) fn wake_many(&self, count: usize) -> usize {
-        // Pairs with the fence in `Idle::fall_asleep`, as the one in `Idle::submit`.
-        fence(Ordering::SeqCst);
-        let claims = (0..count).map_while(|_| self.idle.claim_any());
-        claims.map(|worker| self.unpark(worker)).count()
+        self.idle.wake_many(count, |worker| self.unpark(worker))
     }
 
     /// Wakes that worker if it sleeps, after its inbox was filled. True if it slept.
@@ -290,20 +282,7 @@ impl Shared {
     /// current one any more. Most often it has never looked at it.
     #[inline]
     pub(crate) fn await_inspection(&self, task: NonNull<Task>) {
-        // The other half of this fence is the monitor's membarrier; see `monitor::inspect`.
-        compiler_fence(Ordering::SeqCst);
-        // Acquire pairs with the Releases there: a look that was before is over before the thread is freed.
-        if self.inspected.load(Ordering::Acquire) == task.as_ptr() {
-            self.inspection_lasts(task);
-        }
-    }
-
-    #[cold]
-    fn inspection_lasts(&self, task: NonNull<Task>) {
-        // Acquire pairs with the Release that ends the inspection.
-        while self.inspected.load(Ordering::Acquire) == task.as_ptr() {
-            thread::yield_now();
-        }
+        self.inspection.await_end(task, thread::yield_now);
     }
 
     /// Whether worker `index` would find anything to do. For its last look before it sleeps.
@@ -393,23 +372,6 @@ impl Shared {
 
     pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         self.remotes.iter().map(|remote| counter(&remote.counters).load(Ordering::Relaxed)).sum()
-    }
-
-    pub(crate) fn has_stopped(&self) -> bool {
-        // Acquire pairs with the Release in `leave`.
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    /// Has the joiner of thread `id`, which is no thread of this runtime, woken if the runtime stops
-    /// first.
-    pub(crate) fn add_foreign_joiner(&self, id: u64, joiner: Unparker) {
-        // What was there is dropped after the lock: a waker is somebody's code.
-        let _before = self.foreign_joiners.lock().insert(id, joiner);
-    }
-
-    pub(crate) fn remove_foreign_joiner(&self, id: u64) {
-        // As above.
-        let _before = self.foreign_joiners.lock().remove(&id);
     }
 }
 
@@ -503,10 +465,7 @@ impl Shared {
         // One who spawned through a handle may be a green thread of another runtime.
         let _shield = Shield::raise();
         // Before the closures are dropped: their destructors may join threads of this runtime.
-        // Release pairs with the Acquire in `has_stopped`.
-        shared.stopped.store(true, Ordering::Release);
-        let joiners = std::mem::take(&mut *shared.foreign_joiners.lock());
-        joiners.into_values().for_each(Unparker::unpark);
+        shared.outsiders.stop().into_values().for_each(Unparker::unpark);
         shared.abandon_unstarted();
         // SAFETY: all have left.
         match unsafe { shared.settling.settle() } {

@@ -21,7 +21,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 use std::thread;
 use std::{alloc, fmt, io};
 
@@ -35,6 +35,7 @@ use crate::roll::{Links, Member};
 use crate::shared::Shared;
 use crate::thread::Locals;
 use crate::token::Token;
+use crate::user_token::UserToken;
 use crate::wait::Unparker;
 
 /// `home` of a thread that may run on any worker.
@@ -58,7 +59,7 @@ pub(crate) struct Task {
     /// Never moves once it has run, in either mode.
     pub(crate) pinned: bool,
     /// The token of `thread::park`, which no other operation consumes.
-    pub(crate) user_token: AtomicBool,
+    pub(crate) user_token: UserToken,
     refs: AtomicUsize,
     pub(crate) completion: Completion<Unparker>,
     vtable: &'static Vtable,
@@ -248,7 +249,7 @@ impl Task {
             locals: Locals::new(),
             vtable: &TaskCell::<F, T>::VTABLE,
             shared: attributes.shared,
-            user_token: AtomicBool::new(false),
+            user_token: UserToken::new(),
             pinned: attributes.pinned,
             started: Cell::new(false),
             id: attributes.id,

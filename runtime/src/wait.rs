@@ -217,7 +217,7 @@ mod on_threads {
             let shared = unsafe { task.as_ref() }.shared;
             // SAFETY: as above. A worker of the same runtime has not left.
             worker::core().is_none_or(|core| core.shared != shared)
-                && unsafe { shared.as_ref() }.has_stopped()
+                && unsafe { shared.as_ref() }.outsiders.has_stopped()
         }
 
         /// An unparker of the thread.

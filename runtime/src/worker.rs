@@ -47,6 +47,7 @@ use bine_arch::stack::{Permit, Stack, StackCache};
 use crossbeam_deque::Worker as Deque;
 
 use crate::queue::LocalQueue;
+use crate::run_next::RunNext;
 use crate::shared::{Remote, Shared};
 use crate::task::{ANYWHERE, Task};
 use crate::token::Commit;
@@ -83,7 +84,7 @@ pub(crate) struct Visible {
     /// The green thread that runs, or null on the root context.
     current: AtomicPtr<Task>,
     /// The thread that the running one woke last.
-    run_next: AtomicPtr<Task>,
+    run_next: RunNext<Task>,
     /// Invariant: only the worker's OS thread does more with it than ask whether it is empty.
     local: LocalQueue<Task>,
 }
@@ -102,13 +103,12 @@ impl Visible {
     /// Whether threads wait here that nobody else can reach, as things look now.
     pub(crate) fn has_waiting(&self) -> bool {
         // Relaxed: a sample.
-        !self.local.is_empty() || !self.run_next.load(Ordering::Relaxed).is_null()
+        !self.local.is_empty() || !self.run_next.is_empty()
     }
 
     /// Takes the thread that runs next, for somebody else: in migrating runtimes alone.
     pub(crate) fn steal_run_next(&self) -> Option<NonNull<Task>> {
-        // Acquire pairs with the Release in `Core::replace_run_next`: the run reference comes along.
-        NonNull::new(self.run_next.swap(ptr::null_mut(), Ordering::Acquire))
+        self.run_next.steal()
     }
 }
 

@@ -22,19 +22,19 @@ impl Done {
         Self { done: AtomicBool::new(false), waiter }
     }
 
-    /// Wakes the one who waits. What the caller did before is visible to it.
+    /// All is done, and what the caller did before is visible to the one who waits. Returns whom to
+    /// wake.
     ///
     /// # Safety
     ///
     /// Once. The pointer is valid until this has said that all is done, and not used afterwards.
-    pub unsafe fn finish(this: *const Self) {
+    #[must_use = "the one who waits must be woken"]
+    pub unsafe fn finish(this: *const Self) -> Option<Unparker> {
         // SAFETY: the waiter keeps this until `done`; the unparker is ours until then.
         let waiter = unsafe { (*this).waiter.with_mut(|waiter| (*waiter).take()) };
         // SAFETY: as above; this is the last access. Release pairs with the Acquire in `wait`.
         unsafe { (*this).done.store(true, Ordering::Release) };
-        if let Some(waiter) = waiter {
-            waiter.unpark();
-        }
+        waiter
     }
 
     /// Waits for `finish`. Does not unwind if the caller is shielded.

@@ -125,14 +125,17 @@ mod on_threads {
     unsafe fn run<F: FnOnce() -> T, T>(header: NonNull<Header>) {
         let job = header.cast::<Job<F, T>>().as_ptr().cast_const();
         // SAFETY: the job is there until `finish`, and its state is ours until then.
-        unsafe {
+        let waiter = unsafe {
             let state = (*job).state.get();
             let State::New(f) = ptr::replace(state, State::Running) else {
                 unreachable!("a job runs once");
             };
             // The panic goes on in the caller, which sees what `f` left.
             *state = State::Ended(panic::catch_unwind(AssertUnwindSafe(f)));
-            Done::finish(&raw const (*job).done);
+            Done::finish(&raw const (*job).done)
+        };
+        if let Some(waiter) = waiter {
+            waiter.unpark();
         }
     }
 }

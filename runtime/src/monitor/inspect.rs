@@ -1,10 +1,10 @@
 //! Which green thread holds a worker: a look at a control block that its worker may free at any
 //! time.
 //!
-//! The monitor says in [`Shared::inspected`] which thread it is about to look at, and a thread that
-//! has ended is freed by its worker only after a look at that ([`Shared::await_inspection`]). It is
-//! M. Michael's hazard pointer (*Hazard Pointers: Safe Memory Reclamation for Lock-Free Objects*,
-//! 2004), with the costly half of its fence moved to the side that hardly ever runs:
+//! The monitor says in an [`Inspection`](super::Inspection) which thread it is about to look at, and
+//! a thread that has ended is freed by its worker only after a look at that. It is M. Michael's hazard
+//! pointer (*Hazard Pointers: Safe Memory Reclamation for Lock-Free Objects*, 2004), with the costly
+//! half of its fence moved to the side that hardly ever runs:
 //!
 //! ```text
 //!   monitor                                the worker at a thread's end
@@ -23,14 +23,10 @@
 //! one after the barrier, and sees `inspected` too.
 
 use std::panic::Location;
-use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::shared::Shared;
 use crate::worker::Visible;
-
-/// How often a worker may change its thread under the monitor's eyes.
-const TRIES: usize = 3;
 
 /// What is known of a green thread, wherever it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,29 +42,18 @@ pub(super) fn inspect(shared: &Shared, visible: &Visible) -> Option<Identity> {
     if !has_membarrier() {
         return None;
     }
-    let mut found = None;
-    for _ in 0..TRIES {
-        let task = visible.current();
-        if task.is_null() {
-            break;
-        }
-        // Ordered by the barrier. Release as below: an earlier look's reads are over.
-        shared.inspected.store(task, Ordering::Release);
-        if !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
-            break;
-        }
-        if visible.current() == task {
-            // SAFETY: see the module's documentation. What is read is never written after the
-            // thread was made, which the Acquire in `Visible::current` makes visible.
-            let task = unsafe { &*task };
+    let barrier = || membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    shared.inspection.inspect(
+        || visible.current(),
+        barrier,
+        |task| {
+            // SAFETY: see the module's documentation. What is read is never written after the thread
+            // was made, which the Acquire in `Visible::current` makes visible.
+            let task = unsafe { task.as_ref() };
             let name = task.name().map(Box::from);
-            found = Some(Identity { id: task.id, name, spawned_at: task.spawned_at });
-            break;
-        }
-    }
-    // Release pairs with the Acquire in `Shared::await_inspection`: the reads above are over.
-    shared.inspected.store(ptr::null_mut(), Ordering::Release);
-    found
+            Identity { id: task.id, name, spawned_at: task.spawned_at }
+        },
+    )
 }
 
 /// Whether the system has the barrier for this process, which is asked once.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `watch` | what it does for one runtime at each look |
 //! | `hold` | what it tells about a hold |
-//! | `inspect` | which green thread it is |
+//! | `inspect`, `inspection` | which green thread it is |
 //! | `doze` | how it stops while all workers sleep |
 //!
 //! It is for worker threads what Go's `sysmon` is for its processors (`runtime/proc.go`), but it
@@ -17,10 +17,12 @@ mod doze;
 mod hold;
 #[cfg(not(bine_loom))]
 mod inspect;
+mod inspection;
 #[cfg(not(bine_loom))]
 mod watch;
 
 pub use self::doze::Doze;
+pub use self::inspection::Inspection;
 
 #[cfg(not(bine_loom))]
 pub use self::hold::Hold;

@@ -41,10 +41,7 @@ impl Thread {
     pub fn unpark(&self) {
         match &self.0 {
             Inner::Green(task) => {
-                // Release pairs with the Acquire in `take_user_token`. A swap and no store: it
-                // continues the release sequence of those who unparked before, so the one park
-                // that takes the token for all of them sees what each of them wrote.
-                task.user_token.swap(true, Ordering::Release);
+                task.user_token.make_available();
                 wait::unpark_green(task);
             }
             Inner::Os { thread, .. } => thread.unpark(),

@@ -118,7 +118,7 @@ impl<T> JoinHandle<T> {
         // Both are taken back before either is dropped, which is somebody's code and may unwind.
         // SAFETY: ours is the one join handle.
         let _registered = unsafe { self.task().completion.take_back() };
-        shared_of(self.task()).remove_foreign_joiner(self.task().id);
+        shared_of(self.task()).outsiders.remove(self.task().id);
     }
 }
 
@@ -144,8 +144,8 @@ impl<T> Future for JoinHandle<T> {
             }
             // Whoever is woken need not be a thread of the runtime, which may stop first.
             let shared = shared_of(task);
-            shared.add_foreign_joiner(task.id, joiner);
-            if !shared.has_stopped() {
+            shared.outsiders.add(task.id, joiner);
+            if !shared.outsiders.has_stopped() {
                 this.awaited = Awaited::Pending;
                 return Poll::Pending;
             }
@@ -184,17 +184,9 @@ fn wait_for_end(task: &TaskRef) -> bool {
     if let Err(error) = shared.check_process() {
         panic!("failed to join a green thread: {error}");
     }
-    shared.add_foreign_joiner(task.id, Unparker::current());
+    shared.outsiders.add(task.id, Unparker::current());
     let _entry = ForeignJoiner { shared, id: task.id };
-    loop {
-        if task.completion.is_done() {
-            return true;
-        }
-        if shared.has_stopped() {
-            return task.completion.is_done();
-        }
-        wait::park();
-    }
+    shared.outsiders.wait(|| task.completion.is_done(), wait::park)
 }
 
 /// Takes the calling thread back out of the one that it waits for if the wait unwinds. Else the cell of
@@ -219,7 +211,7 @@ struct ForeignJoiner<'a> {
 
 impl Drop for ForeignJoiner<'_> {
     fn drop(&mut self) {
-        self.shared.remove_foreign_joiner(self.id);
+        self.shared.outsiders.remove(self.id);
     }
 }
 

@@ -1,22 +1,17 @@
 //! Waiting for nobody in particular: `park`, `sleep`, `yield_now`.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::task::Task;
+use crate::user_token::UserToken;
 use crate::{deadlines, wait, worker};
 
 /// Waits until the calling thread's token is available, and consumes it. Does not return for
 /// another reason on a green thread.
 pub fn park() {
     let Some((_, task)) = worker::green() else { return park_os_thread(None) };
-    let mut waited = false;
-    while !take_user_token(task) {
-        wait::park();
-        waited = true;
-    }
-    if !waited {
+    if !user_token(task).wait(|| true, wait::park) {
         had_not_to_wait();
     }
 }
@@ -26,18 +21,14 @@ pub fn park() {
 pub fn park_timeout(timeout: Duration) {
     let Some((_, task)) = worker::green() else { return park_os_thread(Some(timeout)) };
     if timeout.is_zero() {
-        return match take_user_token(task) {
+        return match user_token(task).take() {
             true => had_not_to_wait(),
             false => yield_now(),
         };
     }
     let Some(deadline) = Instant::now().checked_add(timeout) else { return park() };
-    let mut waited = false;
-    while !take_user_token(task) && Instant::now() < deadline {
-        wait::park_until(deadline);
-        waited = true;
-    }
-    if !waited {
+    let in_time = || Instant::now() < deadline;
+    if !user_token(task).wait(in_time, || wait::park_until(deadline)) {
         had_not_to_wait();
     }
 }
@@ -77,9 +68,9 @@ fn had_not_to_wait() {
 }
 
 /// `task` is the calling thread.
-fn take_user_token(task: NonNull<Task>) -> bool {
-    // SAFETY: the thread that runs is alive. Acquire pairs with the Release in `unpark`.
-    unsafe { task.as_ref() }.user_token.swap(false, Ordering::Acquire)
+fn user_token<'a>(task: NonNull<Task>) -> &'a UserToken {
+    // SAFETY: the thread that runs is alive, and its caller is that thread.
+    &unsafe { task.as_ref() }.user_token
 }
 
 /// Waits for `duration` at least. A sleep of zero lets other green threads go first.

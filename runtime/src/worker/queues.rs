@@ -170,18 +170,10 @@ impl Core {
 
     #[inline]
     fn take_run_next(&self) -> Option<NonNull<Task>> {
-        let slot = &self.visible().run_next;
-        // Relaxed: a hint, but for what this OS thread itself has put there.
-        let Some(mut task) = NonNull::new(slot.load(Ordering::Relaxed)) else {
+        let Some(task) = self.visible().run_next.take(|| self.shared().migrating) else {
             self.run_next_streak.set(0);
             return None;
         };
-        if self.shared().migrating {
-            task = self.replace_run_next(ptr::null_mut())?;
-        } else {
-            // Nobody else takes threads from here.
-            slot.store(ptr::null_mut(), Ordering::Relaxed);
-        }
         let streak = self.run_next_streak.get();
         if streak < RUN_NEXT_LIMIT {
             self.run_next_streak.set(streak + 1);
@@ -203,17 +195,7 @@ impl Core {
     /// Takes the thread that was to run next and puts another, or none, in its place.
     #[inline]
     fn replace_run_next(&self, task: *mut Task) -> Option<NonNull<Task>> {
-        let slot = &self.visible().run_next;
-        // Relaxed: what is there was put there by this OS thread.
-        let mut before = slot.load(Ordering::Relaxed);
-        // Release, both: pairs with the Acquire in `Visible::steal_run_next`. A store where nobody else
-        // changes the slot meanwhile: others only take, if it is not empty, in migrating runtimes.
-        if !before.is_null() && self.shared().migrating {
-            before = slot.swap(task, Ordering::Release);
-        } else {
-            slot.store(task, Ordering::Release);
-        }
-        NonNull::new(before)
+        self.visible().run_next.replace(task, self.shared().migrating)
     }
 
     /// Queues a thread that is runnable here, at the back.
