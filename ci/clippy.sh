@@ -7,13 +7,13 @@ source "$(dirname "$0")/environment.sh"
 cargo clippy --version >/dev/null 2>&1 || missing "no clippy: rustup component add clippy"
 cargo clippy --workspace --all-targets -- -D warnings
 
-# Other flags mean another build of every crate: a directory of its own keeps both. Under the cfg
-# the crates consist of their protocols; the tests beside them are not for it.
+# Other flags mean another build of every crate: a directory of its own keeps both. The crates' own tests
+# are not for the cfg.
 given="${RUSTFLAGS:-}"
 export RUSTFLAGS="--cfg bine_loom $given"
 export CARGO_TARGET_DIR="$target_dir/loom"
-cargo clippy -p bine-runtime -p bine-sync -p bine-io --lib -- -D warnings
-cargo clippy -p bine-loom-tests --tests -- -D warnings
+cargo clippy -p bine-runtime -p bine-sync -p bine-io -p bine --lib -- -D warnings
+cargo clippy -p bine-loom-tests -p bine-model-examples --tests -- -D warnings
 
 # What is compiled for a sanitizer only.
 for sanitizer in address thread; do

@@ -1,13 +1,25 @@
 #![doc = include_str!("../README.md")]
 
 pub use bine_arch::coroutine;
-pub use bine_io::{fs, net, process, signal};
+#[cfg(not(bine_loom))]
+pub use bine_io::{fs, process};
+pub use bine_io::{net, signal};
 pub use bine_macros::{main, test};
-pub use bine_runtime::{block_on, blocking, run, spawn, thread, thread_local, time};
+#[cfg(not(bine_loom))]
+pub use bine_runtime::time;
+pub use bine_runtime::{block_on, blocking, model, run, spawn, thread, thread_local};
 pub use bine_sync::{channel, select, select_biased};
+
+/// What programs use of [`std::time`]. (In a model there are neither timeouts of other kinds than the
+/// operations' own, nor intervals.)
+#[cfg(bine_loom)]
+pub mod time {
+    pub use std::time::{Duration, Instant};
+}
 
 /// The standard streams, which wait without holding a worker, [`Async`](io::Async) for any descriptor,
 /// and what programs use of [`std::io`] beside them.
+#[cfg(not(bine_loom))]
 pub mod io {
     pub use bine_io::Async;
     pub use bine_io::stdio::{
@@ -22,6 +34,7 @@ pub mod io {
 }
 
 /// What [`std::os`] has for the types here.
+#[cfg(not(bine_loom))]
 pub mod os {
     /// What [`std::os::unix`] has.
     pub mod unix {
@@ -35,9 +48,10 @@ pub mod os {
 
 /// Runtimes of one's own, and what they report.
 pub mod runtime {
-    pub use bine_runtime::{
-        Abandoned, AsRuntime, BlockingPool, Builder, Handle, Hold, Metrics, Runtime, Shutdown,
-    };
+    pub use bine_runtime::{Abandoned, AsRuntime, BlockingPool, Builder, Handle, Runtime};
+    // What is known about workers, of which a model has none.
+    #[cfg(not(bine_loom))]
+    pub use bine_runtime::{Hold, Metrics, Shutdown};
 }
 
 /// How deep stacks were used, and giving their memory back to the system.
@@ -63,5 +77,10 @@ pub mod sync {
     };
     pub use bine_sync::{Event, Notify, WaitGroup};
     pub use bine_sync::{broadcast, mpsc, oneshot, watch};
-    pub use std::sync::{Arc, Weak, atomic};
+    pub use std::sync::{Arc, Weak};
+
+    #[cfg(bine_loom)]
+    pub use bine_runtime::primitive::const_atomic as atomic;
+    #[cfg(not(bine_loom))]
+    pub use std::sync::atomic;
 }

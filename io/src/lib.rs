@@ -12,9 +12,12 @@
 //! 4. An event arrives, taken by the poller thread or by a worker that is about to sleep; the
 //!    caller is woken and tries again.
 //!
-//! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models.
+//! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models, and `net` and
+//! `signal` are names that cannot be used.
 #![deny(unsafe_code)]
 
+#[cfg(bine_loom)]
+mod absent;
 #[cfg(not(bine_loom))]
 mod async_fd;
 #[cfg(not(bine_loom))]
@@ -55,3 +58,6 @@ pub use async_fd::Async;
 #[cfg(not(bine_loom))]
 #[doc(hidden)]
 pub use poller::registrations;
+
+#[cfg(bine_loom)]
+pub use self::absent::{net, signal};

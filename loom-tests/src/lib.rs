@@ -8,14 +8,13 @@ pub mod channels;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize as Count, Ordering::Relaxed as Counting};
-use std::sync::{Arc, Mutex as Unseen};
+use std::sync::Mutex as Unseen;
 use std::time::Instant;
 
+use bine_runtime::model::Builder;
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
 use bine_runtime::protocol::{Idle, Rest, Rested, Woken};
-use loom::model::Builder;
 use loom::thread::{self, Thread};
 
 /// Preemptions in one execution where `LOOM_MAX_PREEMPTIONS` does not say otherwise.
@@ -37,18 +36,13 @@ pub fn model(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
 ///
 /// As [`model`].
 pub fn bounded_model(name: &str, preemptions: usize, scenario: impl Fn() + Send + Sync + 'static) {
-    let mut builder = Builder::new();
-    let wanted = builder.preemption_bound.unwrap_or(PREEMPTIONS);
-    builder.preemption_bound = Some(wanted.min(preemptions));
+    let given = std::env::var("LOOM_MAX_PREEMPTIONS").ok();
+    let wanted = given.map_or(PREEMPTIONS, |given| given.parse().expect("a number of preemptions"));
     let start = Instant::now();
-    let executions = Arc::new(Count::new(0));
-    let counter = Arc::clone(&executions);
-    builder.check(move || {
-        counter.fetch_add(1, Counting);
-        scenario();
-    });
+    let bounded = Builder::new().max_preemptions(wanted.min(preemptions));
+    let executions = bounded.check_protocol(scenario);
     let took = start.elapsed().as_secs_f64();
-    println!("{name}: {} executions, {took:.1} s", executions.load(Counting));
+    println!("{name}: {executions} executions, {took:.1} s");
 }
 
 /// In place of crossbeam's deques and injector.

@@ -2,13 +2,13 @@
 #![cfg(bine_loom)]
 
 use std::sync::Arc as Unseen;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bine_loom_tests::channels::{does, ends};
 use bine_loom_tests::{bounded_model, model};
 use bine_runtime::primitive::Arc;
 use bine_sync::channel::{
-    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, at, bounded, unbounded,
+    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, after, bounded, unbounded,
 };
 use bine_sync::mpsc;
 use loom::thread::{self, JoinHandle};
@@ -361,7 +361,7 @@ fn rendezvous_timeout_beside_a_receiver() {
 #[test]
 fn a_timer_and_two_receivers() {
     bounded_model("channel::a_timer_and_two_receivers", 2, || {
-        let timer = Unseen::new(at(Instant::now()));
+        let timer = Unseen::new(after(Duration::ZERO));
         let other = {
             let timer = timer.clone();
             thread::spawn(move || timer.try_recv().is_ok())

@@ -4,7 +4,8 @@
 //! run queues and OS threads. It knows nothing of descriptors (bine-io) or locks (bine-sync); both
 //! wait through [`wait`], and a poller offers itself through [`driver`].
 //!
-//! Under `--cfg bine_loom` the crate consists of its protocols alone, on loom's atomics.
+//! Under `--cfg bine_loom` the crate consists of its protocols, on loom's atomics, and of `modelled`, which
+//! offers the same interface on loom's threads.
 
 #![deny(unsafe_code)]
 
@@ -33,6 +34,10 @@ mod idle;
 #[allow(unsafe_code)]
 mod interrupt;
 mod keeping;
+pub mod model;
+#[cfg(bine_loom)]
+#[allow(unsafe_code)]
+mod modelled;
 #[allow(unsafe_code)]
 mod monitor;
 #[cfg(not(bine_loom))]
@@ -68,7 +73,6 @@ mod shared;
 #[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 mod task;
-#[cfg(not(bine_loom))]
 #[allow(unsafe_code)]
 pub mod thread;
 #[cfg(not(bine_loom))]
@@ -94,6 +98,16 @@ pub use self::{
     task::Abandoned,
     thread::{block_on, spawn},
 };
+
+#[cfg(bine_loom)]
+pub use self::{
+    modelled::{
+        Abandoned, AsRuntime, BlockingPool, Builder, Handle, Runtime, block_on, blocking, run,
+    },
+    thread::spawn,
+};
+
+pub use self::model::model;
 
 /// The protocols, for the models in `loom-tests/`. No part of the interface.
 #[doc(hidden)]

@@ -10,8 +10,8 @@
 //! - a [`Condvar`] takes the guard and gives it back, as std's does.
 //!
 //! Constructors are `const` in a normal build only (loom's objects register themselves with the
-//! model that runs). A type that must be const-constructible declares its `new` twice, once under
-//! each cfg.
+//! model that runs). What a user may put into a `static` takes its atomics from [`const_atomic`] and the
+//! cell of its data from [`data`], whose constructors are `const` under loom too.
 
 #[cfg(bine_loom)]
 pub use self::under_loom::*;
@@ -69,6 +69,21 @@ mod under_std {
         };
     }
 
+    /// Those that begin as constants.
+    pub mod const_atomic {
+        pub use super::atomic::*;
+    }
+
+    /// The word of a lock, which is read to guess it.
+    pub mod lock_word {
+        pub use super::atomic::{AtomicU32, Ordering};
+    }
+
+    /// The cell of what a lock guards for its users, who get references.
+    pub mod data {
+        pub use std::cell::UnsafeCell;
+    }
+
     /// Interior mutability for data that a protocol guards.
     pub mod cell {
         /// A [`std::cell::UnsafeCell`] with loom's interface.
@@ -123,6 +138,25 @@ mod under_loom {
             AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
             Ordering, fence,
         };
+    }
+
+    /// Those that begin as constants.
+    pub mod const_atomic {
+        pub use crate::modelled::atomic::{
+            AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr,
+            AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence,
+            fence,
+        };
+    }
+
+    /// The word of a lock, which is read to guess it.
+    pub mod lock_word {
+        pub use crate::modelled::lock_word::{AtomicU32, Ordering};
+    }
+
+    /// The cell of what a lock guards for its users, who get references.
+    pub mod data {
+        pub use crate::modelled::data::UnsafeCell;
     }
 
     /// Interior mutability for data that a protocol guards.

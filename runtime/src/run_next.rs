@@ -50,8 +50,10 @@ impl<T> RunNext<T> {
         // Relaxed: what is there was put there by this OS thread.
         let mut before = self.0.load(Ordering::Relaxed);
         // Release, both: pairs with the Acquire in `steal`. A store where nobody else changes the slot
-        // meanwhile: others only take, and only if it is not empty.
-        if shared && !before.is_null() {
+        // meanwhile: others only take, and put null where null is if it is empty. An exchange writes
+        // right behind what it reads, so that such a null is not behind this store. (loom does not
+        // know that, and lets the two cross.)
+        if shared && (cfg!(bine_loom) || !before.is_null()) {
             before = self.0.swap(next, Ordering::Release);
         } else {
             self.0.store(next, Ordering::Release);

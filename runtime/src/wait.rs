@@ -9,10 +9,8 @@
 //! The same calls serve green threads and plain OS threads. The token here is *not* the one of
 //! `bine::thread::park`: an operation that waits never eats a user's `unpark`.
 //!
-//! Under `--cfg bine_loom` the calls are those of loom's own threads.
+//! Under `--cfg bine_loom` the calls are those of modelled threads (`modelled/token.rs`).
 
-#[cfg(bine_loom)]
-pub use self::on_loom::{Unparker, park};
 #[cfg(not(bine_loom))]
 pub(crate) use self::on_threads::unpark_green;
 #[cfg(not(bine_loom))]
@@ -20,30 +18,11 @@ pub use self::on_threads::{
     Roused, Sleeper, Unparker, WakeBatch, checkpoint, interrupt, is_green, is_interrupted,
     panicking, park, park_until, rest, rest_until, shielded,
 };
-
 #[cfg(bine_loom)]
-mod on_loom {
-    /// Wakes one thread from [`park`].
-    #[derive(Clone, Debug)]
-    pub struct Unparker(loom::thread::Thread);
-
-    impl Unparker {
-        /// The calling thread's.
-        pub fn current() -> Self {
-            Self(loom::thread::current())
-        }
-
-        /// Makes the thread's current or next [`park`] return.
-        pub fn unpark(self) {
-            self.0.unpark();
-        }
-    }
-
-    /// Waits until the calling thread is unparked.
-    pub fn park() {
-        loom::thread::park();
-    }
-}
+pub use crate::modelled::token::{
+    Roused, Sleeper, Unparker, WakeBatch, cancel, checkpoint, has_passed, interrupt, is_green,
+    is_interrupted, now, panicking, park, park_until, rest, rest_until, shielded,
+};
 
 #[cfg(not(bine_loom))]
 mod on_threads {

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use bine_runtime::primitive::Mutex;
 use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
 
-use crate::parking::checkpoint;
+use crate::parking::{self, checkpoint};
 use crate::wait_queue::{self, Entrance, Parked};
 
 /// All senders are gone.
@@ -378,7 +378,7 @@ impl<T: Clone> Receiver<T> {
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         // A deadline that no clock can show is none.
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(parking::now().checked_add(timeout))
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {

@@ -12,9 +12,9 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::const_atomic::{AtomicU32, Ordering};
 
 use crate::parking;
 use crate::wait_queue::{self, Entrance, Parked};
@@ -102,16 +102,9 @@ impl Condvar {
     /// ```
     /// static CHANGED: bine_sync::Condvar = bine_sync::Condvar::new();
     /// ```
-    #[cfg(not(bine_loom))]
     #[must_use]
     #[inline]
     pub const fn new() -> Self {
-        Self { word: AtomicU32::new(NOBODY) }
-    }
-
-    /// A condition variable that nobody waits on.
-    #[cfg(bine_loom)]
-    pub fn new() -> Self {
         Self { word: AtomicU32::new(NOBODY) }
     }
 
@@ -247,12 +240,12 @@ impl Condvar {
     where
         F: FnMut(&mut T) -> bool,
     {
-        let start = Instant::now();
+        let start = parking::now();
         loop {
             if !condition(&mut *guard) {
                 return Ok((guard, WaitTimeoutResult(false)));
             }
-            let Some(left) = timeout.checked_sub(start.elapsed()) else {
+            let Some(left) = timeout.checked_sub(parking::now() - start) else {
                 return Ok((guard, WaitTimeoutResult(true)));
             };
             guard = self.wait_timeout(guard, left)?.0;
@@ -314,7 +307,7 @@ impl Condvar {
         timeout: Option<Duration>,
     ) -> (LockResult<MutexGuard<'a, T>>, bool) {
         // A deadline that no clock can show is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| parking::now().checked_add(timeout));
         // Should the wait unwind, the lock is no longer this guard's to give back.
         let guard = ManuallyDrop::new(guard);
         let mutex = guard.raw();

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::const_atomic::{AtomicU32, Ordering};
 
+use crate::parking;
 use crate::wait_queue::{self, Entrance, Parked};
 
 // The words of both. While one is `AWAITED` it changes under the bucket's lock alone: whoever tells finds
@@ -40,7 +41,7 @@ fn park(word: &AtomicU32, deadline: Option<Instant>, abandoned: impl FnOnce(u32)
 
 /// The deadline after `timeout`; none if no clock can show it.
 fn after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    parking::now().checked_add(timeout)
 }
 
 /// Sets HAPPENED, unless somebody waits: then false.
@@ -94,17 +95,15 @@ pub struct Event {
 }
 
 impl Event {
-    const_unless_loom! {
-        /// It has not happened.
-        ///
-        /// # Examples
-        /// ```
-        /// static READY: bine_sync::Event = bine_sync::Event::new();
-        /// ```
-        #[must_use]
-        pub fn new() -> Self {
-            Self { word: AtomicU32::new(NOTHING) }
-        }
+    /// It has not happened.
+    ///
+    /// # Examples
+    /// ```
+    /// static READY: bine_sync::Event = bine_sync::Event::new();
+    /// ```
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { word: AtomicU32::new(NOTHING) }
     }
 
     /// It happens. Wakes all that wait.
@@ -228,17 +227,15 @@ pub struct Notify {
 }
 
 impl Notify {
-    const_unless_loom! {
-        /// Without a notification.
-        ///
-        /// # Examples
-        /// ```
-        /// static NEWS: bine_sync::Notify = bine_sync::Notify::new();
-        /// ```
-        #[must_use]
-        pub fn new() -> Self {
-            Self { word: AtomicU32::new(NOTHING) }
-        }
+    /// Without a notification.
+    ///
+    /// # Examples
+    /// ```
+    /// static NEWS: bine_sync::Notify = bine_sync::Notify::new();
+    /// ```
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { word: AtomicU32::new(NOTHING) }
     }
 
     /// Notifies the thread that has waited longest, or else the next one that will wait.

@@ -1,12 +1,13 @@
 //! A value that is made when it is first looked at.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::hint;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use bine_runtime::primitive::data::UnsafeCell;
 
 use crate::Once;
 
@@ -93,15 +94,13 @@ impl<T, F: FnOnce() -> T> State<T, F> {
 }
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
-    const_unless_loom! {
-        /// A value that `f` will make.
-        ///
-        /// # Examples
-        /// As of [`LazyLock`].
-        #[inline]
-        pub fn new(f: F) -> Self {
-            Self { once: Once::new(), state: UnsafeCell::new(State::ToMake(f)) }
-        }
+    /// A value that `f` will make.
+    ///
+    /// # Examples
+    /// As of [`LazyLock`].
+    #[inline]
+    pub const fn new(f: F) -> Self {
+        Self { once: Once::new(), state: UnsafeCell::new(State::ToMake(f)) }
     }
 
     /// The value; makes it, or waits while it is being made. Dereferencing does the same.

@@ -110,7 +110,6 @@ pub use self::condvar::{Condvar, WaitTimeoutResult};
 pub use self::event::{Event, Notify};
 pub use self::lazy_lock::LazyLock;
 pub use self::mutex::{Mutex, MutexGuard};
-#[cfg(not(bine_loom))]
 #[allow(deprecated, reason = "std has it still")]
 pub use self::once::ONCE_INIT;
 pub use self::once::{Once, OnceState};

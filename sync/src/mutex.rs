@@ -42,15 +42,15 @@
 //! 41 to 54 ns a round with it and 20 to 28 without (two CPUs, which had other work too).
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::data::UnsafeCell;
 use bine_runtime::primitive::hint::spin_loop;
+use bine_runtime::primitive::lock_word::{AtomicU32, Ordering};
 
 use crate::parking::checkpoint;
 use crate::poison::{self, result};
@@ -80,13 +80,7 @@ pub(crate) struct RawMutex {
 }
 
 impl RawMutex {
-    #[cfg(not(bine_loom))]
     pub(crate) const fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
-    }
-
-    #[cfg(bine_loom)]
-    pub(crate) fn new() -> Self {
         Self { word: AtomicU32::new(0) }
     }
 
@@ -264,7 +258,7 @@ impl RawMutex {
 impl Drop for RawMutex {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.word.with_mut(|_| ());
+            self.word.end();
         }
     }
 }
@@ -365,15 +359,8 @@ impl<T> Mutex<T> {
     /// ```
     /// static NAMES: bine_sync::Mutex<Vec<String>> = bine_sync::Mutex::new(Vec::new());
     /// ```
-    #[cfg(not(bine_loom))]
     #[inline]
     pub const fn new(value: T) -> Self {
-        Self { raw: RawMutex::new(), poison: poison::Flag::new(), value: UnsafeCell::new(value) }
-    }
-
-    /// An unlocked mutex around `value`.
-    #[cfg(bine_loom)]
-    pub fn new(value: T) -> Self {
         Self { raw: RawMutex::new(), poison: poison::Flag::new(), value: UnsafeCell::new(value) }
     }
 

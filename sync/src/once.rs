@@ -22,7 +22,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
+use bine_runtime::primitive::const_atomic::{AtomicU32, Ordering};
 
 use crate::{poison, wait_queue};
 
@@ -90,17 +90,15 @@ pub struct OnceState {
 }
 
 impl Once {
-    const_unless_loom! {
-        /// For something that has not been done.
-        ///
-        /// # Examples
-        /// As of [`Once`].
-        #[allow(clippy::new_without_default, reason = "std's has no default either")]
-        #[must_use]
-        #[inline]
-        pub fn new() -> Self {
-            Self { word: AtomicU32::new(INCOMPLETE) }
-        }
+    /// For something that has not been done.
+    ///
+    /// # Examples
+    /// As of [`Once`].
+    #[allow(clippy::new_without_default, reason = "std's has no default either")]
+    #[must_use]
+    #[inline]
+    pub const fn new() -> Self {
+        Self { word: AtomicU32::new(INCOMPLETE) }
     }
 
     /// Calls `f`, unless that or another closure was called already; waits while one runs.
@@ -242,7 +240,13 @@ impl Once {
         {
             return;
         }
-        let _ = wait_queue::wait(&self.word, announced, None);
+        // Relaxed: as above.
+        let waits = || self.word.load(Ordering::Relaxed) == announced;
+        let _ = wait_queue::wait_at(self.key(), waits, None);
+    }
+
+    fn key(&self) -> usize {
+        wait_queue::address(&raw const self.word)
     }
 }
 
@@ -254,7 +258,6 @@ impl Once {
 /// static START: bine_sync::Once = bine_sync::ONCE_INIT;
 /// START.call_once(|| ());
 /// ```
-#[cfg(not(bine_loom))]
 #[allow(clippy::declare_interior_mutable_const, reason = "for constants and statics, as std's")]
 #[deprecated(note = "replaced by `Once::new`, as in std")]
 pub const ONCE_INIT: Once = Once::new();
@@ -289,7 +292,7 @@ impl Drop for Ends<'_> {
         // Release: pairs with the Acquire loads of all that look at the word.
         let word = self.once.word.swap(outcome, Ordering::Release);
         if word & QUEUED != 0 {
-            wait_queue::wake_all(&raw const self.once.word);
+            wait_queue::unpark(self.once.key(), usize::MAX, || ());
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A value that is set once: a `Once`, and a cell that only its closures write.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use bine_runtime::primitive::data::UnsafeCell;
 
 use crate::Once;
 
@@ -64,16 +65,14 @@ impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
-    const_unless_loom! {
-        /// Without a value.
-        ///
-        /// # Examples
-        /// As of [`OnceLock`].
-        #[must_use]
-        #[inline]
-        pub fn new() -> Self {
-            Self { once: Once::new(), value: UnsafeCell::new(None) }
-        }
+    /// Without a value.
+    ///
+    /// # Examples
+    /// As of [`OnceLock`].
+    #[must_use]
+    #[inline]
+    pub const fn new() -> Self {
+        Self { once: Once::new(), value: UnsafeCell::new(None) }
     }
 
     /// The value, if it is there. Does not wait.

@@ -35,7 +35,7 @@ use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
 
-use crate::parking::checkpoint;
+use crate::parking::{self, checkpoint};
 use crate::wait_queue::{self, Outcome};
 
 const OPEN: u32 = 0;
@@ -242,7 +242,7 @@ impl<T> Receiver<T> {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         checkpoint();
         // A deadline that no clock can show is none.
-        let word = self.shared.wait(Instant::now().checked_add(timeout));
+        let word = self.shared.wait(parking::now().checked_add(timeout));
         self.take(word).map_err(|error| match error {
             TryRecvError::Empty => RecvTimeoutError::Timeout,
             TryRecvError::Closed => RecvTimeoutError::Closed,

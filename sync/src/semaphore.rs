@@ -28,9 +28,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
+use bine_runtime::primitive::const_atomic::{AtomicUsize, Ordering};
 
-use crate::parking::checkpoint;
+use crate::parking::{self, checkpoint};
 use crate::wait_queue::{self, Entrance, Front, Parked};
 
 const CLOSED: usize = 0b01;
@@ -131,21 +131,19 @@ impl Semaphore {
     /// As many permits fit.
     pub const MAX_PERMITS: usize = usize::MAX >> 3;
 
-    const_unless_loom! {
-        /// With `permits` permits.
-        ///
-        /// # Panics
-        /// If those are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
-        ///
-        /// # Examples
-        /// ```
-        /// static AT_ONCE: bine_sync::Semaphore = bine_sync::Semaphore::new(10);
-        /// ```
-        #[must_use]
-        pub fn new(permits: usize) -> Self {
-            assert!(permits <= Self::MAX_PERMITS, "too many permits");
-            Self { word: AtomicUsize::new(permits * PERMIT) }
-        }
+    /// With `permits` permits.
+    ///
+    /// # Panics
+    /// If those are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    ///
+    /// # Examples
+    /// ```
+    /// static AT_ONCE: bine_sync::Semaphore = bine_sync::Semaphore::new(10);
+    /// ```
+    #[must_use]
+    pub const fn new(permits: usize) -> Self {
+        assert!(permits <= Self::MAX_PERMITS, "too many permits");
+        Self { word: AtomicUsize::new(permits * PERMIT) }
     }
 
     /// How many permits are there now.
@@ -290,7 +288,7 @@ impl Semaphore {
         timeout: Duration,
     ) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
         // A deadline that no clock can show is none.
-        self.acquire_until(n, Instant::now().checked_add(timeout))?;
+        self.acquire_until(n, parking::now().checked_add(timeout))?;
         Ok(SemaphorePermit { semaphore: self, permits: n })
     }
 
@@ -365,7 +363,7 @@ impl Semaphore {
         self: Arc<Self>,
         timeout: Duration,
     ) -> Result<OwnedSemaphorePermit, AcquireTimeoutError> {
-        self.acquire_until(1, Instant::now().checked_add(timeout))?;
+        self.acquire_until(1, parking::now().checked_add(timeout))?;
         Ok(OwnedSemaphorePermit { semaphore: self, permits: 1 })
     }
 

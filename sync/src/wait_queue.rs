@@ -97,11 +97,19 @@ pub enum Outcome {
 /// ```
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Outcome {
     // Relaxed: the bucket's lock orders it against the waker (module documentation).
-    let admit = || word.load(Ordering::Relaxed) == expected;
+    wait_at(address(word), || word.load(Ordering::Relaxed) == expected, deadline)
+}
+
+/// As [`wait`], for the word with this address, while `admit` says so.
+pub(crate) fn wait_at(
+    key: usize,
+    admit: impl FnOnce() -> bool,
+    deadline: Option<Instant>,
+) -> Outcome {
     let pass_on = |_| {
-        wake_one(word);
+        unpark_one(key, |_| WOKEN);
     };
-    match park(address(word), Entrance::default(), deadline, admit, || (), pass_on) {
+    match park(key, Entrance::default(), deadline, admit, || (), pass_on) {
         Parked::Refused => Outcome::Changed,
         Parked::Token(_) => Outcome::Woken,
         Parked::TimedOut => Outcome::TimedOut,

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
 
-use crate::parking::checkpoint;
+use crate::parking::{self, checkpoint};
 use crate::wait_queue::{self, Entrance, Parked};
 use crate::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -442,7 +442,7 @@ impl<T> Receiver<T> {
     /// ```
     pub fn changed_timeout(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
         // A deadline that no clock can show is none.
-        self.wait_for_change(Instant::now().checked_add(timeout))
+        self.wait_for_change(parking::now().checked_add(timeout))
     }
 
     /// Waits until `condition` is true of the value, which may be the current one.

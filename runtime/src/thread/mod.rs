@@ -33,42 +33,69 @@
 //! if the system has refused what that takes (an OS thread, for a moment, or a little memory) may a
 //! thread see a neighbour's.
 
+#[cfg(not(bine_loom))]
 mod block_on;
+#[cfg(not(bine_loom))]
 mod cancel;
+#[cfg(not(bine_loom))]
 mod handle;
+#[cfg(not(bine_loom))]
 mod join;
 mod local;
 #[cfg(doctest)]
 mod refused;
+#[cfg(not(bine_loom))]
 mod scope;
+#[cfg(not(bine_loom))]
 mod spawn;
+#[cfg(not(bine_loom))]
 mod suspend;
 
+#[cfg(not(bine_loom))]
 use std::io;
+#[cfg(not(bine_loom))]
 use std::num::NonZeroUsize;
 
-pub use std::thread::{Result, panicking};
+pub use std::thread::Result;
+#[cfg(not(bine_loom))]
+pub use std::thread::panicking;
 
-pub use self::block_on::block_on;
-pub(crate) use self::cancel::check_unwinding;
-pub(crate) use self::handle::allocate_ids;
 #[doc(hidden)]
 pub use self::local::LocalSlot as __LocalSlot;
 pub(crate) use self::local::Locals;
+pub use self::local::{AccessError, LocalKey};
+#[cfg(not(bine_loom))]
 #[allow(deprecated, reason = "std has them, too")]
 pub use self::suspend::{park_timeout_ms, sleep_ms};
+#[cfg(not(bine_loom))]
 pub use self::{
+    block_on::block_on,
     cancel::cancelled,
     handle::{Thread, ThreadId, current},
     join::JoinHandle,
-    local::{AccessError, LocalKey},
     scope::{Scope, ScopedJoinHandle, TryScope, scope, try_scope},
     spawn::{Builder, spawn},
     suspend::{park, park_timeout, sleep, sleep_until, yield_now},
 };
+#[cfg(not(bine_loom))]
+pub(crate) use self::{cancel::check_unwinding, handle::allocate_ids};
 
+#[cfg(not(bine_loom))]
 pub use crate::interrupt::Cancelled;
+#[cfg(not(bine_loom))]
 pub use crate::wait::shielded;
+
+#[cfg(bine_loom)]
+pub use crate::modelled::block_on;
+#[cfg(bine_loom)]
+pub use crate::modelled::thread::{
+    Builder, Cancelled, JoinHandle, Scope, ScopedJoinHandle, Thread, ThreadId, TryScope,
+    available_parallelism, cancelled, current, panicking, park, park_timeout, scope, shielded,
+    sleep, sleep_until, spawn, try_scope, yield_now,
+};
+#[cfg(bine_loom)]
+#[allow(deprecated, reason = "std has them, too")]
+pub use crate::modelled::thread::{park_timeout_ms, sleep_ms};
 
 /// How many green threads can run at the same time: the workers of the caller's runtime, or of the
 /// default one.
@@ -76,6 +103,7 @@ pub use crate::wait::shielded;
 /// # Errors
 ///
 /// If `BINE_WORKERS` is not a number from 1 to 1024.
+#[cfg(not(bine_loom))]
 pub fn available_parallelism() -> io::Result<NonZeroUsize> {
     crate::runtime::parallelism()
 }

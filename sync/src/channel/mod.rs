@@ -71,7 +71,7 @@ use std::time::{Duration, Instant};
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
 
-use crate::parking::checkpoint;
+use crate::parking::{self, checkpoint};
 
 pub use self::error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
@@ -212,7 +212,7 @@ impl<T> Flavor<T> {
 
 /// The deadline after `timeout`; none if no clock can show it.
 fn deadline_after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    parking::now().checked_add(timeout)
 }
 
 /// The sending side of a channel. Clones send to the same channel.

@@ -52,7 +52,7 @@ use crate::wait_list::WaitList;
 /// assert!(due >= start + Duration::from_millis(10) && due <= Instant::now());
 /// ```
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    match Instant::now().checked_add(duration) {
+    match parking::now().checked_add(duration) {
         Some(when) => at(when),
         None => never(),
     }
@@ -104,7 +104,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// }
 /// ```
 pub fn tick(period: Duration) -> Receiver<Instant> {
-    let next = Instant::now().checked_add(period);
+    let next = parking::now().checked_add(period);
     Receiver::timed(Timer::new(Kind::Periodic { next: Mutex::new(next), period }, |due| due))
 }
 
@@ -175,7 +175,7 @@ impl<T> Timer<T> {
                 let mut next = next.lock();
                 let due = next.filter(|due| has_come(*due));
                 if due.is_some() {
-                    *next = Instant::now().checked_add(*period);
+                    *next = parking::now().checked_add(*period);
                 }
                 due
             }
@@ -262,7 +262,7 @@ fn wait_for_tick(
             return Err(RecvTimeoutError::Timeout);
         }
     };
-    let following = due.max(Instant::now()).checked_add(period);
+    let following = due.max(parking::now()).checked_add(period);
     *guard = following;
     drop(guard);
     let untaken = Untaken { next, due, following };
@@ -288,7 +288,7 @@ impl Drop for Untaken<'_> {
 }
 
 fn has_come(instant: Instant) -> bool {
-    Instant::now() >= instant
+    parking::now() >= instant
 }
 
 /// Sleeps until `deadline`, or until the thread is cancelled.

@@ -13,7 +13,6 @@
 
 mod raw;
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -22,6 +21,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use self::raw::RawRwLock;
+use bine_runtime::primitive::data::UnsafeCell;
+
 use crate::poison::{self, result};
 use crate::{LockResult, TryLockError, TryLockResult};
 
@@ -116,15 +117,8 @@ impl<T> RwLock<T> {
     /// ```
     /// static LIMIT: bine_sync::RwLock<u32> = bine_sync::RwLock::new(10);
     /// ```
-    #[cfg(not(bine_loom))]
     #[inline]
     pub const fn new(value: T) -> Self {
-        Self { raw: RawRwLock::new(), poison: poison::Flag::new(), value: UnsafeCell::new(value) }
-    }
-
-    /// An unlocked lock around `value`.
-    #[cfg(bine_loom)]
-    pub fn new(value: T) -> Self {
         Self { raw: RawRwLock::new(), poison: poison::Flag::new(), value: UnsafeCell::new(value) }
     }
 

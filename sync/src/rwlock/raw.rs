@@ -41,8 +41,8 @@
 //! sequences of all that gave the lock back before. One who is handed the lock gets the order from
 //! its token, whose writer has read the word with Acquire.
 
-use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::hint::spin_loop;
+use bine_runtime::primitive::lock_word::{AtomicU32, Ordering};
 
 use crate::parking::checkpoint;
 use crate::wait_queue::{self, Entrance, Front, Parked};
@@ -77,13 +77,7 @@ pub(super) struct RawRwLock {
 }
 
 impl RawRwLock {
-    #[cfg(not(bine_loom))]
     pub(super) const fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
-    }
-
-    #[cfg(bine_loom)]
-    pub(super) fn new() -> Self {
         Self { word: AtomicU32::new(0) }
     }
 

@@ -20,7 +20,11 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::{mem, ptr};
 
+#[cfg(not(bine_loom))]
 use crate::interrupt::Shield;
+#[cfg(bine_loom)]
+use crate::modelled::{Shield, thread::current_locals};
+#[cfg(not(bine_loom))]
 use crate::worker;
 
 /// Under the number of a value that was dropped. No allocation ends at the last byte of all, and
@@ -239,6 +243,7 @@ unsafe extern "C" {
 }
 
 /// A plain OS thread's table.
+#[cfg(not(bine_loom))]
 struct OsLocals {
     locals: Locals,
     /// All have been dropped; there is no second time.
@@ -246,14 +251,17 @@ struct OsLocals {
 }
 
 /// Ends an OS thread's table with the thread.
+#[cfg(not(bine_loom))]
 struct EndOfThread;
 
+#[cfg(not(bine_loom))]
 std::thread_local! {
     // Without a destructor, so that it can still be used while the values are dropped.
     static OS: OsLocals = const { OsLocals { locals: Locals::new(), ended: Cell::new(false) } };
     static END: EndOfThread = const { EndOfThread };
 }
 
+#[cfg(not(bine_loom))]
 impl Drop for EndOfThread {
     fn drop(&mut self) {
         OS.with(|os| {
@@ -268,6 +276,9 @@ impl Drop for EndOfThread {
 /// it.
 #[inline]
 pub(super) fn current() -> Option<*const Locals> {
+    #[cfg(bine_loom)]
+    return current_locals();
+    #[cfg(not(bine_loom))]
     match worker::green() {
         // SAFETY: the thread that runs is alive.
         Some((_, task)) => Some(unsafe { &raw const (*task.as_ptr()).locals }),
@@ -277,6 +288,7 @@ pub(super) fn current() -> Option<*const Locals> {
 
 /// Never inlined: on a green thread's stack the compiler must not keep the address of a
 /// thread-local across a switch.
+#[cfg(not(bine_loom))]
 #[inline(never)]
 fn current_os() -> Option<*const Locals> {
     OS.with(|os| {
