@@ -18,50 +18,50 @@
 //! | operation, nobody in the way | OS thread | green thread |
 //! |---|--:|--:|
 //! | [`Mutex`]: `lock`, unlock (std's: 19, `parking_lot`'s: 6) | 28 | 28 |
-//! | [`Mutex`]: `try_lock`, unlock | 31 | 31 |
+//! | [`Mutex`]: `try_lock`, unlock | 32 | 32 |
 //! | [`RwLock`]: `write`, unlock (std's: 20, `parking_lot`'s: 6) | 19 | 19 |
 //! | [`RwLock`]: `read`, unlock (std's: 16, `parking_lot`'s: 16) | 13 | 13 |
-//! | [`Condvar`]: `notify_one`, `notify_all` | 10, 18 | 10, 18 |
-//! | [`Barrier`] for one: `wait` | 259 | 259 |
+//! | [`Condvar`]: `notify_one`, `notify_all` | 14, 18 | 14, 18 |
+//! | [`Barrier`] for one: `wait` | 260 | 260 |
 //! | [`Once`], done: `call_once` | 2 | 2 |
 //! | [`OnceLock`], [`LazyLock`], made: look at the value | 4 | 4 |
 //! | [`Semaphore`]: `acquire`, give back | 16 | 16 |
 //! | [`WaitGroup`]: `clone`, drop | 27 | 27 |
 //! | [`Event`]: `is_set` | 2 | 2 |
 //! | [`Event`]: `set`, `wait`, `reset` | 72 | 72 |
-//! | [`Notify`]: `notify_one`, `wait` | 65 | 65 |
+//! | [`Notify`]: `notify_one`, `wait` | 68 | 68 |
 //! | [`oneshot`]: `channel`, `send`, `recv`, both dropped | 204 | 223 |
 //! | [`watch`]: `send` | 255 | 265 |
 //! | [`watch`]: `borrow`; `has_changed` | 15; 11 | 15; 11 |
 //! | [`broadcast`] to one: `send`, `recv` | 464 | 492 |
-//! | [`channel::unbounded`], [`mpsc::channel`]: `send`, `recv` | 191 | 211 |
-//! | [`channel::bounded`], [`mpsc::sync_channel`]: `send`, `recv` | 135 | 155 |
-//! | [`channel::bounded`] of 0: `try_send` | 39 | 49 |
+//! | [`channel::unbounded`], [`mpsc::channel`]: `send`, `recv` | 198 | 218 |
+//! | [`channel::bounded`], [`mpsc::sync_channel`]: `send`, `recv` | 151 | 170 |
+//! | [`channel::bounded`] of 0: `try_send` | 40 | 50 |
 //! | [`channel::never`](channel::never()): `try_recv` | 32 | 42 |
-//! | a `select!` of one [`channel::bounded`], with the `send` | 407 | 427 |
-//! | a `select!` of eight, of which one is ready, with the `send` | 1,004 | 1,023 |
-//! | a `select!` of eight with `default`, none is ready | 2,013 | 2,024 |
+//! | a `select!` of one [`channel::bounded`], with the `send` | 413 | 433 |
+//! | a `select!` of eight, of which one is ready, with the `send` | 1,010 | 1,029 |
+//! | a `select!` of eight with `default`, none is ready | 1,998 | 2,009 |
 //!
 //! A wait by itself: two green threads on one worker wait for each other in turns. Each figure is one wait,
 //! with the wake-up that ends it and the change from one thread to the other, which alone, as a
-//! [`yield_now`](bine_runtime::thread::yield_now), is 136. A holder of a lock yields once while it
+//! [`yield_now`](bine_runtime::thread::yield_now), is 138. A holder of a lock yields once while it
 //! holds it, which is in the figure.
 //!
 //! | one wait | instructions |
 //! |---|--:|
-//! | [`Notify`] | 397 |
-//! | [`Condvar`], with its mutex | 404 |
-//! | [`channel::bounded`] of 0 | 547 |
-//! | [`Mutex`] | 587 |
-//! | [`channel::unbounded`], [`mpsc::channel`] | 700 |
-//! | [`channel::bounded`] of 1 | 741 |
-//! | [`Semaphore`] | 814 |
+//! | [`Notify`] | 387 |
+//! | [`Condvar`], with its mutex | 391 |
+//! | [`channel::bounded`] of 0 | 542 |
+//! | [`Mutex`] | 580 |
+//! | [`channel::unbounded`], [`mpsc::channel`] | 555 |
+//! | [`channel::bounded`] of 1 | 664 |
+//! | [`Semaphore`] | 827 |
 //! | [`Event`] | 862 |
 //! | [`Barrier`] of two | 867 |
-//! | [`watch`] | 890 |
-//! | [`RwLock`], to write | 934 |
-//! | [`broadcast`] | 1,145 |
-//! | a `select!` of one; of eight | 1,475; 5,324 |
+//! | [`watch`] | 880 |
+//! | [`RwLock`], to write | 935 |
+//! | [`broadcast`] | 1,148 |
+//! | a `select!` of one; of eight | 1,504; 5,183 |
 #![deny(unsafe_code)]
 
 /// Defines a constructor that is `const` in a normal build; loom's objects cannot be made in a
