@@ -36,6 +36,11 @@ fn state_of(id: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Under qemu's user mode a spawn does not wait for what becomes of it: a `vfork` is a `fork` there.
+fn is_emulated() -> bool {
+    std::env::var_os("BINE_TEST_RUNNER").is_some()
+}
+
 #[test]
 fn the_status_says_how_the_child_ended() {
     everywhere(|| {
@@ -43,8 +48,10 @@ fn the_status_says_how_the_child_ended() {
         assert_eq!(shell("exit 42").status().unwrap().code(), Some(42));
         let status = shell("kill -TERM $$").status().unwrap();
         assert_eq!((status.code(), status.signal()), (None, Some(libc::SIGTERM)));
-        let error = Command::new("/no/such/program").spawn().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
+        if !is_emulated() {
+            let error = Command::new("/no/such/program").spawn().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
         // Again and again, and after the end.
         let mut child = shell("exit 1").spawn().unwrap();
         let id = child.id();
@@ -192,8 +199,10 @@ fn the_environment_and_what_unix_has() {
         // A group of its own.
         let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let id = child.id() as libc::pid_t;
-        // SAFETY: no memory is involved.
-        assert_eq!(unsafe { libc::getpgid(id) }, id);
+        if !is_emulated() {
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::getpgid(id) }, id);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
     });
