@@ -199,10 +199,11 @@ impl<T> Bounded<T> {
         // As in the loop of `claim_tail_slowly`, which is not inlined.
         let tail = self.tail.load(Ordering::Relaxed);
         let (seen, moved) = (Ordering::SeqCst, Ordering::Relaxed);
-        if self.slot(tail).stamp.load(Ordering::Acquire) == tail
-            && self.tail.compare_exchange_weak(tail, self.after(tail), seen, moved).is_ok()
-        {
-            return Ok(tail);
+        if self.slot(tail).stamp.load(Ordering::Acquire) == tail {
+            if self.tail.compare_exchange_weak(tail, self.after(tail), seen, moved).is_ok() {
+                return Ok(tail);
+            }
+            Backoff::give_way();
         }
         self.claim_tail_slowly()
     }
@@ -225,7 +226,7 @@ impl<T> Bounded<T> {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(tail),
-                    Err(now) => tail = now,
+                    Err(now) => tail = Self::give_way(&self.tail, now),
                 }
                 continue;
             }
@@ -244,7 +245,7 @@ impl<T> Bounded<T> {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(position),
-                    Err(now) => tail = now,
+                    Err(now) => tail = Self::give_way(&self.tail, now),
                 },
                 Err(no) => match Self::still(&self.tail, tail) {
                     None => return Err(no),
@@ -252,6 +253,17 @@ impl<T> Bounded<T> {
                 },
             }
         }
+    }
+
+    /// What `end` holds after others, who were quicker and left `now` there, have been let go on.
+    #[cold]
+    fn give_way(end: &AtomicUsize, now: usize) -> usize {
+        if cfg!(bine_loom) {
+            return now;
+        }
+        Backoff::give_way();
+        // Acquire: as the exchange that has failed.
+        end.load(Ordering::Acquire)
     }
 
     /// How many places there are that nobody has reserved, when `tail` is what it is.
@@ -318,10 +330,11 @@ impl<T> Bounded<T> {
         // As in the loop of `claim_head_slowly`, which is not inlined.
         let head = self.head.load(Ordering::Relaxed);
         let (seen, moved) = (Ordering::SeqCst, Ordering::Relaxed);
-        if self.slot(head).stamp.load(Ordering::Acquire) == head + 1
-            && self.head.compare_exchange_weak(head, self.after(head), seen, moved).is_ok()
-        {
-            return Ok(head);
+        if self.slot(head).stamp.load(Ordering::Acquire) == head + 1 {
+            if self.head.compare_exchange_weak(head, self.after(head), seen, moved).is_ok() {
+                return Ok(head);
+            }
+            Backoff::give_way();
         }
         self.claim_head_slowly()
     }
@@ -343,7 +356,7 @@ impl<T> Bounded<T> {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(head),
-                    Err(now) => head = now,
+                    Err(now) => head = Self::give_way(&self.head, now),
                 }
                 continue;
             }
@@ -362,7 +375,7 @@ impl<T> Bounded<T> {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => return Ok(position),
-                    Err(now) => head = now,
+                    Err(now) => head = Self::give_way(&self.head, now),
                 },
                 Err(no) => match Self::still(&self.head, head) {
                     None => return Err(no),
