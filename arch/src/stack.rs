@@ -160,6 +160,7 @@ use crate::context::Bounds;
 mod cache;
 mod class;
 mod depot;
+pub mod fork;
 mod guard;
 mod registry;
 mod slab;

@@ -33,6 +33,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{fs, io, process};
 
+use bine_arch::stack;
+
 #[cfg(debug_assertions)]
 use crate::check_tls::turn;
 use crate::worker;
@@ -96,8 +98,23 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// Runs in the child, before `fork` returns there; async-signal-safe.
+/// Runs before the fork, on the thread that forks.
+extern "C" fn before_fork() {
+    #[cfg(debug_assertions)]
+    turn::before_fork();
+    stack::fork::before();
+}
+
+/// Runs in the parent, before `fork` returns there.
+extern "C" fn in_parent() {
+    stack::fork::after();
+    #[cfg(debug_assertions)]
+    turn::in_parent();
+}
+
+/// Runs in the child, before `fork` returns there. Takes no lock, and calls no allocator.
 extern "C" fn mark_child() {
+    stack::fork::after();
     #[cfg(debug_assertions)]
     turn::in_child();
     GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -116,14 +133,9 @@ pub(crate) fn watch() -> io::Result<()> {
     if WATCHING.load(Ordering::Relaxed) {
         return Ok(());
     }
-    #[cfg(debug_assertions)]
-    let (before, in_parent): (Option<extern "C" fn()>, Option<extern "C" fn()>) =
-        (Some(turn::before_fork), Some(turn::in_parent));
-    #[cfg(not(debug_assertions))]
-    let (before, in_parent) = (None, None);
     // SAFETY: these are functions of this program; `mark_child` does nothing that is not allowed
     // between a fork and an exec.
-    let error = unsafe { pthread_atfork(before, in_parent, Some(mark_child)) };
+    let error = unsafe { pthread_atfork(Some(before_fork), Some(in_parent), Some(mark_child)) };
     if error != 0 {
         let error = io::Error::from_raw_os_error(error);
         let text = format!("cannot register a fork handler: {error}");

@@ -372,3 +372,29 @@ fn a_childs_child() {
         .well();
     });
 }
+
+/// The child needs stacks, whatever the other threads of its parent were doing with theirs.
+#[test]
+fn a_child_has_stacks_of_its_own() {
+    in_a_process("a_child_has_stacks_of_its_own", |runtime| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let trades: Vec<_> = (0..2)
+            .map(|_| {
+                let (stop, handle) = (Arc::clone(&stop), runtime.handle());
+                std::thread::spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let threads = (0..64).map(|_| handle.spawn(thread::yield_now));
+                        let threads: Vec<_> = threads.collect();
+                        threads.into_iter().for_each(|thread| thread.join().unwrap());
+                        let _ = bine_arch::stack::trim();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..40 {
+            fork(|| Builder::new().workers(1).build().unwrap().run(|| 2) == 2).well();
+        }
+        stop.store(true, Ordering::Relaxed);
+        trades.into_iter().for_each(|trade| trade.join().unwrap());
+    });
+}

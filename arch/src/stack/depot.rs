@@ -69,6 +69,11 @@ struct Slots {
     mapped_bytes: usize,
 }
 
+/// All depots are locked.
+pub(super) struct Locked {
+    _slots: [MutexGuard<'static, Slots>; class::COUNT],
+}
+
 static DEPOTS: [Depot; class::COUNT] = {
     let mut index = 0;
     let mut depots = [const { Depot::new(SizeClass::at(0)) }; class::COUNT];
@@ -103,6 +108,11 @@ impl Depot {
             }),
             supply: Supply { most_credit: AtomicUsize::new(0), limited: AtomicBool::new(false) },
         }
+    }
+
+    /// The locks of all depots.
+    pub(super) fn lock_all() -> Locked {
+        Locked { _slots: std::array::from_fn(|index| DEPOTS[index].lock()) }
     }
 
     #[inline]

@@ -36,7 +36,7 @@
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::class::SizeClass;
 use super::depot::Depot;
@@ -137,8 +137,13 @@ pub(super) fn there_is_something() {
 
 /// Runs `f` while nobody trims: nothing is promised to a trimmer, and no memory goes away.
 pub(super) fn with_nothing_in_hand<T>(f: impl FnOnce() -> T) -> T {
-    let _nobody = IN_HAND.lock().unwrap_or_else(PoisonError::into_inner);
+    let _nobody = nothing_in_hand();
     f()
+}
+
+/// Nobody trims, nor will before this is dropped.
+pub(super) fn nothing_in_hand() -> MutexGuard<'static, ()> {
+    IN_HAND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The trimming of one depot.
@@ -167,7 +172,7 @@ impl Trimmer {
             if !goes_on() {
                 return false;
             }
-            let _in_hand = IN_HAND.lock().unwrap_or_else(PoisonError::into_inner);
+            let _in_hand = nothing_in_hand();
             let Some(promised) = self.promise(most.min(BATCH)) else { break };
             self.depot.take_coldest(promised, &mut self.batch);
             let taken = self.batch.len();
