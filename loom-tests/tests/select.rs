@@ -3,12 +3,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc as Unseen;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bine_loom_tests::channels::{does, ends};
 use bine_loom_tests::{bounded_model, model};
 use bine_sync::channel::{
-    Receiver, RecvError, Select, Sender, TryRecvError, at, bounded, select_biased, unbounded,
+    Receiver, RecvError, Select, Sender, TryRecvError, after, bounded, select_biased, unbounded,
 };
 use bine_sync::{Unparker, cancel};
 use loom::sync::mpsc;
@@ -370,7 +370,7 @@ fn a_message_that_was_brought_and_is_given_back() {
 #[test]
 fn a_timer_s_message_that_is_given_back() {
     bounded_model("select::a_timer_s_message_that_is_given_back", 2, || {
-        let timer = Unseen::new(at(Instant::now()));
+        let timer = Unseen::new(after(Duration::ZERO));
         let waits = {
             let timer = timer.clone();
             thread::spawn(move || timer.recv())
