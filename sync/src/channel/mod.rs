@@ -72,6 +72,7 @@ use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicUsize, Ordering};
 
 use crate::parking::{self, checkpoint};
+use crate::wait_list::WaitList;
 
 pub use self::error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError,
@@ -556,6 +557,38 @@ impl<T> Receiver<T> {
             _ => false,
         }
     }
+}
+
+/// Takes a message by `try_recv`; while there is none, waits among `receivers` until `deadline`. `backlog`
+/// is as in [`WaitList::wait_for`].
+#[inline]
+fn receive<T>(
+    receivers: &WaitList,
+    deadline: Option<Instant>,
+    try_recv: impl Fn() -> Result<T, TryRecvError>,
+    backlog: impl Fn() -> usize,
+) -> Result<T, RecvTimeoutError> {
+    match try_recv() {
+        Ok(message) => Ok(message),
+        Err(TryRecvError::Empty) => wait_and_receive(receivers, deadline, try_recv, backlog),
+        Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+    }
+}
+
+#[inline(never)]
+fn wait_and_receive<T>(
+    receivers: &WaitList,
+    deadline: Option<Instant>,
+    try_recv: impl Fn() -> Result<T, TryRecvError>,
+    backlog: impl Fn() -> usize,
+) -> Result<T, RecvTimeoutError> {
+    let attempt = || match try_recv() {
+        Ok(message) => Some(Ok(message)),
+        Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
+        Err(TryRecvError::Empty) => None,
+    };
+    let received = receivers.wait_for_message(deadline, attempt, backlog);
+    received.unwrap_or(Err(RecvTimeoutError::Timeout))
 }
 
 /// Not inlined, so that nothing of it weighs on channels with room.

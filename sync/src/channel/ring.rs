@@ -49,6 +49,7 @@ use bine_runtime::primitive::cell::UnsafeCell;
 use crossbeam_utils::CachePadded;
 
 use super::error::{RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
+use super::receive;
 use crate::backoff::Backoff;
 use crate::wait_list::WaitList;
 
@@ -533,22 +534,7 @@ impl<T> Bounded<T> {
     /// Takes the message that has waited longest, and waits for one until `deadline`.
     #[inline]
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        match self.try_recv() {
-            Ok(message) => Ok(message),
-            Err(TryRecvError::Empty) => self.wait_and_recv(deadline),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-        }
-    }
-
-    #[inline(never)]
-    fn wait_and_recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let attempt = || match self.try_recv() {
-            Ok(message) => Some(Ok(message)),
-            Err(TryRecvError::Disconnected) => Some(Err(RecvTimeoutError::Disconnected)),
-            Err(TryRecvError::Empty) => None,
-        };
-        let received = self.receivers.wait_for_message(deadline, attempt, || self.backlog());
-        received.unwrap_or(Err(RecvTimeoutError::Timeout))
+        receive(&self.receivers, deadline, || self.try_recv(), || self.backlog())
     }
 
     /// About how many messages there are that nobody has reserved; certainly more than 0 if there are
