@@ -12,7 +12,7 @@ use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
 use bine_runtime::primitive::cell::UnsafeCell;
 use bine_runtime::protocol::Inspection;
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
 /// A thread's cell: its name, which is written when it is made and when the cell is freed.
 struct Green(UnsafeCell<u32>);
@@ -75,15 +75,18 @@ impl Scene {
     }
 }
 
+/// The monitor, which looks once.
+fn looks(scene: &Arc<Scene>) -> JoinHandle<()> {
+    let scene = scene.clone();
+    thread::spawn(move || assert!(scene.look().is_none_or(|name| name == 7)))
+}
+
 /// The thread ends while the monitor looks at it, and perhaps at the one after it.
 #[test]
 fn a_look_against_the_end_of_a_thread() {
     model("inspection::a_look_against_the_end_of_a_thread", || {
         let scene = Scene::new();
-        let monitor = {
-            let scene = scene.clone();
-            thread::spawn(move || assert!(scene.look().is_none_or(|name| name == 7)))
-        };
+        let monitor = looks(&scene);
         scene.start(0, 0);
         scene.end(0, 0);
         scene.start(0, 1);
@@ -97,10 +100,7 @@ fn a_look_against_the_end_of_a_thread() {
 fn a_look_against_a_cell_that_is_used_again() {
     model("inspection::a_look_against_a_cell_that_is_used_again", || {
         let scene = Scene::new();
-        let monitor = {
-            let scene = scene.clone();
-            thread::spawn(move || assert!(scene.look().is_none_or(|name| name == 7)))
-        };
+        let monitor = looks(&scene);
         scene.start(0, 0);
         scene.end(0, 0);
         scene.start(0, 0);
@@ -114,10 +114,7 @@ fn a_look_against_a_cell_that_is_used_again() {
 fn a_look_against_a_thread_that_ends_elsewhere() {
     model("inspection::a_look_against_a_thread_that_ends_elsewhere", || {
         let scene = Scene::new();
-        let monitor = {
-            let scene = scene.clone();
-            thread::spawn(move || assert!(scene.look().is_none_or(|name| name == 7)))
-        };
+        let monitor = looks(&scene);
         let other = {
             let scene = scene.clone();
             thread::spawn(move || {
