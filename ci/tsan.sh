@@ -15,7 +15,6 @@ source ci/sanitizer.sh thread
 skipped+=(
     "a_handler_of_one_argument_may_repair_the_fault: the sanitizer calls handlers with a mask of its own"
     "a_handler_of_three_arguments_may_repair_the_fault: the same"
-    "connections_that_come_and_go_leave_nothing: the sanitizer opens pipes when it first asks for a symbol"
 )
 
 has_source() { [[ -f "$1/lib/rustlib/src/rust/library/Cargo.lock" ]]; }

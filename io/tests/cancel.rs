@@ -1,6 +1,7 @@
 //! Cancelled threads leave sockets as they should be: no descriptor, no byte and no waiter is lost.
 
 mod bound;
+mod descriptor_table;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -10,13 +11,10 @@ use bine_io::net::{TcpListener, TcpStream};
 use bine_runtime::thread::{self, Cancelled, JoinHandle};
 use bine_runtime::{Builder, Runtime};
 use bound::{bounded, pair};
+use descriptor_table::open_descriptors;
 
 const SEED: u64 = 0xca9ce1;
 const EACH: usize = 16;
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
 
 /// Cancels all, in an order that the seed gives.
 fn cancel_all(runtime: &Runtime, mut threads: Vec<JoinHandle<()>>) {

@@ -2,6 +2,7 @@
 //! process, and one test at a time, since it counts them.
 
 mod bound;
+mod descriptor_table;
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Mutex;
@@ -9,12 +10,9 @@ use std::thread;
 
 use bine_io::net::{TcpListener, TcpStream};
 use bound::{bounded, pair};
+use descriptor_table::open_descriptors;
 
 static ALONE: Mutex<()> = Mutex::new(());
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
 
 /// Makes a pair of which the server has been registered, and waited for.
 fn registered_pair() -> (TcpStream, TcpStream) {

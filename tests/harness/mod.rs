@@ -1,6 +1,9 @@
 //! What the integration tests share: modes, seeds, bounds, child processes. Holds no test.
 #![allow(dead_code, reason = "each test binary uses some of this")]
 
+#[path = "../../io/tests/descriptor_table/mod.rs"]
+mod descriptor_table;
+
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -70,7 +73,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 
 /// How many descriptors the process has open. The one of this very look is always among them.
 pub(crate) fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("/proc is there").count()
+    descriptor_table::open_descriptors()
 }
 
 /// How many OS threads the process has.
