@@ -132,10 +132,18 @@ fn check_once(
         });
         MODEL.set(Some(std::rc::Rc::clone(&model)));
         let _log = crate::model::log();
-        builder.check(move || run_execution(&*f));
+        // A panic of a model of ours comes through here. The sender of it may live on in a stack
+        // that loom has given up, so that the other side must be told.
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            builder.check(move || run_execution(&*f));
+        }));
         EXECUTION.set(0);
         MODEL.set(None);
-        let _ = model.tell.send(Ended::Done(model.executions.get()));
+        let executions = model.executions.get();
+        let _ = model.tell.send(match ended {
+            Ok(()) => Ended::Done(executions),
+            Err(payload) => Ended::Failed(Failure { payload, executions }),
+        });
     };
     let thread = std::thread::Builder::new()
         .name(name)
@@ -147,11 +155,7 @@ fn check_once(
             ended
         }
         Ok(ended) => ended,
-        // A panic that the hook has not seen: the program has set another one.
-        Err(_) => match thread.join() {
-            Err(payload) => Ended::Failed(Failure { payload, executions: 0 }),
-            Ok(()) => unreachable!("a model tells how it ends"),
-        },
+        Err(_) => unreachable!("a model tells how it ends"),
     }
 }
 
