@@ -4,24 +4,18 @@ pub use bine_arch::coroutine;
 #[cfg(not(bine_loom))]
 pub use bine_io::{fs, process};
 pub use bine_io::{net, signal};
+// A model runs on one OS thread, which may as well wait.
 pub use bine_macros::{main, test};
-#[cfg(not(bine_loom))]
-pub use bine_runtime::time;
-pub use bine_runtime::{block_on, blocking, model, run, spawn, thread, thread_local};
+pub use bine_runtime::{block_on, blocking, model, run, spawn, thread, thread_local, time};
 pub use bine_sync::{channel, select, select_biased};
-
-/// What programs use of [`std::time`]. (In a model there are neither timeouts of other kinds than the
-/// operations' own, nor intervals.)
 #[cfg(bine_loom)]
-pub mod time {
-    pub use std::time::{Duration, Instant};
-}
+pub use std::{fs, process};
 
 /// The standard streams, which wait without holding a worker, [`Async`](io::Async) for any descriptor,
 /// and what programs use of [`std::io`] beside them.
-#[cfg(not(bine_loom))]
 pub mod io {
     pub use bine_io::Async;
+    #[cfg(not(bine_loom))]
     pub use bine_io::stdio::{
         Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,
     };
@@ -31,18 +25,30 @@ pub mod io {
         Seek, SeekFrom, Sink, Split, Take, Write, copy, empty, prelude, read_to_string, repeat,
         sink,
     };
+    #[cfg(bine_loom)]
+    pub use std::io::{
+        Stderr, StderrLock, Stdin, StdinLock, Stdout, StdoutLock, stderr, stdin, stdout,
+    };
 }
 
 /// What [`std::os`] has for the types here.
-#[cfg(not(bine_loom))]
 pub mod os {
     /// What [`std::os::unix`] has.
+    #[cfg(not(bine_loom))]
     pub mod unix {
         pub use bine_io::fs::unix as fs;
         pub use bine_io::os::unix::net;
         pub use bine_io::process::unix as process;
     }
 
+    /// What [`std::os::unix`] has.
+    #[cfg(bine_loom)]
+    pub mod unix {
+        pub use bine_io::unix as net;
+        pub use std::os::unix::{fs, process};
+    }
+
+    #[cfg(not(bine_loom))]
     pub use bine_io::os::linux;
 }
 

@@ -1,4 +1,4 @@
-//! What takes the place of sockets and signals under `--cfg bine_loom`: names that can be imported and
+//! What takes the place of sockets, signals and polled descriptors under `--cfg bine_loom`: names that can be imported and
 //! written in signatures, and cannot be used.
 //!
 //! A model runs its closure many times, in every order; a socket would see each of them, and the kernel's
@@ -155,7 +155,83 @@ pub mod net {
         )* };
     }
 
+    pub(super) use streams;
+
     streams!(TcpStream, &TcpStream);
+}
+
+/// Sockets of the Unix domain, in name.
+pub mod unix {
+    use std::fmt;
+    use std::io::{self, Read, Write};
+    use std::os::unix::net::SocketAddr;
+
+    use super::{ExistsInModels, Nothing, net::streams};
+
+    absent! {
+        /// A Unix stream socket. There are none.
+        UnixStream {
+            connect<P>(P) -> Self;
+            pair() -> (Self, Self);
+        }
+        /// A listener. There are none.
+        UnixListener {
+            bind<P>(P) -> Self;
+        }
+        /// A Unix datagram socket. There are none.
+        UnixDatagram {
+            bind<P>(P) -> Self;
+            pair() -> (Self, Self);
+            unbound() -> Self;
+        }
+    }
+
+    impl UnixListener {
+        /// Never called.
+        ///
+        /// # Errors
+        ///
+        /// None.
+        pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+            match self.0 {}
+        }
+    }
+
+    impl UnixStream {
+        /// Never called.
+        ///
+        /// # Errors
+        ///
+        /// None.
+        pub fn try_clone(&self) -> io::Result<Self> {
+            match self.0 {}
+        }
+    }
+
+    streams!(UnixStream, &UnixStream);
+}
+
+/// A descriptor of any kind, in name. There are none.
+pub struct Async<T>(Nothing, std::marker::PhantomData<T>);
+
+impl<T> Async<T> {
+    /// Does not compile.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn new(_: T) -> std::io::Result<Self>
+    where
+        for<'a> (): ExistsInModels<'a>,
+    {
+        unreachable!("the bound above holds for nothing")
+    }
+}
+
+impl<T> std::fmt::Debug for Async<T> {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {}
+    }
 }
 
 /// Signals, in name.

@@ -12,8 +12,8 @@
 //! 4. An event arrives, taken by the poller thread or by a worker that is about to sleep; the
 //!    caller is woken and tries again.
 //!
-//! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models, and `net` and
-//! `signal` are names that cannot be used.
+//! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models, and sockets,
+//! signals and `Async` are names that cannot be used.
 #![deny(unsafe_code)]
 
 #[cfg(bine_loom)]
@@ -60,4 +60,4 @@ pub use async_fd::Async;
 pub use poller::registrations;
 
 #[cfg(bine_loom)]
-pub use self::absent::{net, signal};
+pub use self::absent::{Async, net, signal, unix};

@@ -102,7 +102,7 @@ pub use self::{
 #[cfg(bine_loom)]
 pub use self::{
     modelled::{
-        Abandoned, AsRuntime, BlockingPool, Builder, Handle, Runtime, block_on, blocking, run,
+        Abandoned, AsRuntime, BlockingPool, Builder, Handle, Runtime, block_on, blocking, run, time,
     },
     thread::spawn,
 };

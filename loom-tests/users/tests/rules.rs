@@ -223,3 +223,21 @@ fn a_runtime_of_ones_own_and_a_future() {
         assert_eq!(bine::block_on(async { 4 }), 4);
     });
 }
+
+#[test]
+fn a_whole_program_with_its_main_function() {
+    #[bine::main(workers = 3)]
+    fn main() -> bine::io::Result<()> {
+        use bine::io::Write;
+
+        let this = bine::blocking(|| bine::fs::read("Cargo.toml"))?;
+        let (sender, receiver) = channel::bounded(1);
+        let other = thread::spawn(move || sender.send(this.len()));
+        writeln!(bine::io::sink(), "{} bytes", receiver.recv().unwrap())?;
+        bine::io::stdout().flush()?;
+        other.join().unwrap().unwrap();
+        Ok(())
+    }
+
+    model(|| assert_eq!(main(), bine::process::ExitCode::SUCCESS));
+}

@@ -48,3 +48,43 @@ impl BlockingPool {
         Ok(())
     }
 }
+
+/// Says that a model has no timeouts but the operations' own. Implemented by nothing.
+#[diagnostic::on_unimplemented(
+    message = "there is neither `timeout` nor `interval` under `--cfg bine_loom`",
+    label = "not in a build that is for model checking",
+    note = "in a model, use the timeouts of the operations themselves, `recv_timeout` for one, which \
+            are explored both ways"
+)]
+pub trait PassesInModels<'a> {}
+
+/// Time, as far as a model has it.
+pub mod time {
+    use super::PassesInModels;
+    pub use crate::thread::sleep;
+    pub use std::time::{Duration, Instant, SystemTime, SystemTimeError, UNIX_EPOCH};
+
+    /// The error of what took too long.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Elapsed;
+
+    /// Does not compile.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn timeout<F: FnOnce() -> T, T>(_: Duration, _: F) -> Result<T, Elapsed>
+    where
+        for<'a> (): PassesInModels<'a>,
+    {
+        unreachable!("the bound above holds for nothing")
+    }
+
+    /// Does not compile.
+    pub fn interval(_: Duration) -> std::convert::Infallible
+    where
+        for<'a> (): PassesInModels<'a>,
+    {
+        unreachable!("the bound above holds for nothing")
+    }
+}

@@ -38,6 +38,6 @@ mod statics;
 pub(crate) mod thread;
 pub(crate) mod token;
 
-pub use self::absent::{Abandoned, BlockingPool};
+pub use self::absent::{Abandoned, BlockingPool, time};
 pub use self::runtime::{AsRuntime, Builder, Handle, Runtime, block_on, blocking, run};
 pub(crate) use self::token::Shield;
