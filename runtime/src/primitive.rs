@@ -9,6 +9,9 @@
 //! - locks do not poison and `lock()` returns the guard, as in parking_lot;
 //! - a [`Condvar`] takes the guard and gives it back, as std's does.
 //!
+//! What is read for an exchange to confirm is read by [`Guess::guess`]: loom does not see that the
+//! exchange may come before another thread's load if its own thread has loaded the word since.
+//!
 //! Constructors are `const` in a normal build only (loom's objects register themselves with the
 //! model that runs). What a user may put into a `static` takes its atomics from [`const_atomic`] and the
 //! cell of its data from [`data`], whose constructors are `const` under loom too.
@@ -17,6 +20,15 @@
 pub use self::under_loom::*;
 #[cfg(not(bine_loom))]
 pub use self::under_std::*;
+
+/// A word that is read for a guess, which an exchange confirms.
+pub trait Guess {
+    /// What the word holds.
+    type Value;
+
+    /// About what the word holds now, Relaxed.
+    fn guess(&self) -> Self::Value;
+}
 
 #[cfg(not(bine_loom))]
 mod under_std {
@@ -67,6 +79,24 @@ mod under_std {
             AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
             Ordering, fence,
         };
+    }
+
+    impl super::Guess for atomic::AtomicU32 {
+        type Value = u32;
+
+        #[inline(always)]
+        fn guess(&self) -> u32 {
+            self.load(atomic::Ordering::Relaxed)
+        }
+    }
+
+    impl<T> super::Guess for atomic::AtomicPtr<T> {
+        type Value = *mut T;
+
+        #[inline(always)]
+        fn guess(&self) -> *mut T {
+            self.load(atomic::Ordering::Relaxed)
+        }
     }
 
     /// Those that begin as constants.
@@ -138,6 +168,27 @@ mod under_loom {
             AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
             Ordering, fence,
         };
+    }
+
+    // An exchange that fails, for none of the words ever has this value: loom takes it for one that may
+    // come before the loads of others, and so tries that.
+    impl super::Guess for atomic::AtomicU32 {
+        type Value = u32;
+
+        fn guess(&self) -> u32 {
+            let (never, relaxed) = (u32::MAX, atomic::Ordering::Relaxed);
+            self.compare_exchange(never, never, relaxed, relaxed).unwrap_or_else(|now| now)
+        }
+    }
+
+    impl<T> super::Guess for atomic::AtomicPtr<T> {
+        type Value = *mut T;
+
+        fn guess(&self) -> *mut T {
+            let never = std::ptr::without_provenance_mut(usize::MAX);
+            let relaxed = atomic::Ordering::Relaxed;
+            self.compare_exchange(never, never, relaxed, relaxed).unwrap_or_else(|now| now)
+        }
     }
 
     /// Those that begin as constants.

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::ptr;
 
+use crate::primitive::Guess;
 use crate::primitive::atomic::{AtomicPtr, Ordering};
 
 /// A thing that can be in one intrusive queue at a time.
@@ -118,8 +119,7 @@ impl<N: Node> Inbox<N> {
     /// `node` is valid until the worker has taken it, and in no other queue. It is not the caller's
     /// any more when this returns.
     pub unsafe fn push(&self, node: *mut N) -> bool {
-        // Relaxed: the exchange decides.
-        let mut head = self.head.load(Ordering::Relaxed);
+        let mut head = self.head.guess();
         loop {
             // SAFETY: the node is the caller's until the exchange succeeds.
             unsafe { &*node }.link().store(head, Ordering::Relaxed);

@@ -57,6 +57,7 @@ use std::mem::{self, MaybeUninit};
 use std::ptr;
 use std::time::Instant;
 
+use bine_runtime::primitive::Guess;
 use bine_runtime::primitive::atomic::{AtomicU32, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
 
@@ -424,8 +425,7 @@ impl WaitList {
         #[cfg(bine_loom)]
         let turn = self.turn.lock();
         let mut backoff = Backoff::new();
-        // Relaxed: a guess for the exchange.
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = self.word.guess();
         loop {
             if word & LOCKED == 0 {
                 // SeqCst: N1, which pairs with M2. As an Acquire it pairs with the Release of
@@ -447,7 +447,7 @@ impl WaitList {
                 }
             } else {
                 backoff.snooze();
-                word = self.word.load(Ordering::Relaxed);
+                word = self.word.guess();
             }
         }
     }
