@@ -23,7 +23,7 @@ import (
 
 var (
 	workload = flag.String("workload", "", "what to run")
-	serving  = flag.Bool("serve", false, "serve echo connections and print the port")
+	service  = flag.String("serve", "", "serve (echo, http, net-http) and print the port")
 	workers  = flag.Int("workers", 2, "GOMAXPROCS")
 	tasks    = flag.Int("tasks", 0, "how many goroutines")
 	rounds   = flag.Int("rounds", 0, "what each of them does so many times")
@@ -34,7 +34,7 @@ func main() {
 	dieWithParent()
 	flag.Parse()
 	runtime.GOMAXPROCS(*workers)
-	if *serving {
+	if *service != "" {
 		serve()
 		return
 	}
@@ -406,14 +406,27 @@ func memory() int {
 	return total
 }
 
-// serve echoes for ever: a goroutine for each connection, a buffer of 16 KiB. Go sets TCP_NODELAY
-// by default.
+// serve listens and serves for ever. Go sets TCP_NODELAY by default.
 func serve() {
+	serve, known := map[string]func(net.Listener){
+		"echo":     serveEcho,
+		"http":     serveHTTP,
+		"net-http": serveNetHTTP,
+	}[*service]
+	if !known {
+		fmt.Fprintln(os.Stderr, "no such service:", *service)
+		os.Exit(2)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	serve(listener)
+}
+
+// serveEcho has a goroutine with a buffer of 16 KiB for each connection.
+func serveEcho(listener net.Listener) {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {

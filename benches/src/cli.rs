@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::workload::{Runtime, Workload};
+use crate::workload::{Runtime, Service, Workload};
 
 /// Runs the same workloads on bine and on its peers, in turn, and compares them.
 ///
@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 /// What the user chooses.
 #[derive(Args, Debug)]
 pub(crate) struct Settings {
-    /// Workloads to run, separated by commas; `echo` stands for all sizes of it [default: all]
+    /// Workloads to run, separated by commas; `echo` and `http` stand for all sizes [default: all]
     #[arg(long, value_delimiter = ',', value_parser = parse_workloads)]
     workloads: Vec<Workloads>,
     /// Runtimes to run, separated by commas [default: all that this machine has]
@@ -88,9 +88,12 @@ pub(crate) enum Child {
         #[command(flatten)]
         seat: Seat,
     },
-    /// Serve echo connections until killed; the first line of output is the port.
+    /// Serve what a workload asks for until killed; the first line of output is the port.
     #[command(hide = true)]
     Serve {
+        /// What to serve.
+        #[arg(long, value_parser = parse_workload)]
+        workload: Workload,
         /// Where to run it.
         #[command(flatten)]
         seat: Seat,
@@ -129,15 +132,23 @@ impl Seat {
 struct Workloads(Vec<Workload>);
 
 fn parse_workloads(name: &str) -> Result<Workloads, String> {
-    if name == "echo" {
-        return Ok(Workloads(Workload::ALL.into_iter().filter(|w| w.is_echo()).collect()));
+    let service = match name {
+        "echo" => Some(Service::Echo),
+        "http" => Some(Service::Http),
+        _ => None,
+    };
+    if service.is_some() {
+        let all = Workload::ALL.into_iter().filter(|w| w.service() == service);
+        return Ok(Workloads(all.collect()));
     }
     parse_workload(name).map(|one| Workloads(vec![one]))
 }
 
 fn parse_workload(name: &str) -> Result<Workload, String> {
     let found = Workload::ALL.into_iter().find(|w| w.name() == name);
-    found.ok_or_else(|| format!("one of: echo, {}", Workload::ALL.map(Workload::name).join(", ")))
+    found.ok_or_else(|| {
+        format!("one of: echo, http, {}", Workload::ALL.map(Workload::name).join(", "))
+    })
 }
 
 fn parse_runtime(name: &str) -> Result<Runtime, String> {
@@ -177,9 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn echo_stands_for_all_its_sizes() {
-        let settings = parse("--workloads echo").unwrap().settings;
-        assert_eq!(settings.chosen_workloads(), [Workload::Echo100, Workload::Echo1000]);
+    fn echo_and_http_stand_for_all_their_sizes() {
+        let echo = parse("--workloads echo").unwrap().settings.chosen_workloads();
+        assert_eq!(echo.first(), Some(&Workload::Echo100));
+        assert_eq!(echo.last(), Some(&Workload::Idle10000));
+        let http = parse("--workloads http").unwrap().settings.chosen_workloads();
+        assert_eq!(http, [Workload::Http64, Workload::Http512, Workload::HttpPipelined]);
     }
 
     #[test]

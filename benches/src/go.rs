@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cli::Seat;
-use crate::workload::{Size, Workload};
+use crate::workload::{Runtime, Service, Size, Workload};
 
-const SOURCE: &str = include_str!("../go/main.go");
-const MODULE: &str = include_str!("../go/go.mod");
+/// The files of the program.
+const SOURCES: [(&str, &str); 3] = [
+    ("main.go", include_str!("../go/main.go")),
+    ("http.go", include_str!("../go/http.go")),
+    ("go.mod", include_str!("../go/go.mod")),
+];
 
 /// The Go command of this machine, if it has one that runs.
 pub(crate) fn toolchain() -> Option<OsString> {
@@ -31,8 +35,9 @@ pub(crate) fn toolchain() -> Option<OsString> {
 pub(crate) fn build(toolchain: &OsString) -> io::Result<PathBuf> {
     let folder = std::env::current_exe()?.with_file_name("bine-benches-go");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("main.go"), SOURCE)?;
-    std::fs::write(folder.join("go.mod"), MODULE)?;
+    for (name, source) in SOURCES {
+        std::fs::write(folder.join(name), source)?;
+    }
     let program = folder.join("peer");
     let output = Command::new(toolchain)
         .args(["build", "-o"])
@@ -57,9 +62,14 @@ pub(crate) fn become_measurement(seat: &Seat, workload: Workload, size: Size) ->
 }
 
 /// Replaces this process by the Go program, serving; returns only if that fails.
-pub(crate) fn become_server(seat: &Seat) -> io::Error {
+pub(crate) fn become_server(seat: &Seat, service: Service) -> io::Error {
     let Some(mut command) = command(seat) else { return missing() };
-    command.arg("-serve").exec()
+    let service = match service {
+        Service::Echo => "echo",
+        Service::Http if seat.runtime == Runtime::GoNetHttp => "net-http",
+        Service::Http => "http",
+    };
+    command.args(["-serve", service]).exec()
 }
 
 fn command(seat: &Seat) -> Option<Command> {

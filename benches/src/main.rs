@@ -7,7 +7,7 @@
 //! ```text
 //! bine-benches                 the run: rounds, progress, report        round_robin, report
 //!   bine-benches measure       one workload on one runtime              blocking, tokio_peer, go
-//!     bine-benches serve       the server of an echo workload           echo
+//!     bine-benches serve       the server of a workload                 server, echo, http
 //! ```
 
 use std::io;
@@ -29,11 +29,15 @@ mod cli;
 mod echo;
 mod figures;
 mod go;
+mod http;
 mod lateness;
+mod load;
 mod machine;
 mod process;
+mod raw;
 mod report;
 mod round_robin;
+mod server;
 mod statistics;
 mod tokio_peer;
 mod workload;
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
 fn be_child(child: Child) -> io::Result<()> {
     process::die_with_parent()?;
     match child {
-        Child::Serve { seat } => echo::serve(&seat),
+        Child::Serve { workload, seat } => server::serve(workload, &seat),
         Child::Measure { workload, quick, seat } => {
             print!("{}", measure(workload, quick, &seat)?);
             Ok(())
@@ -67,10 +71,10 @@ fn be_child(child: Child) -> io::Result<()> {
 }
 
 fn measure(workload: Workload, quick: bool, seat: &Seat) -> io::Result<Figures> {
-    echo::raise_descriptor_limit()?;
+    server::raise_descriptor_limit()?;
     let size = workload.size_for(seat.runtime, quick);
-    if workload.is_echo() {
-        return echo::measure(seat, size);
+    if workload.service().is_some() {
+        return server::measure(seat, workload, size);
     }
     let workers = seat.workers;
     Ok(match seat.runtime {
@@ -80,7 +84,9 @@ fn measure(workload: Workload, quick: bool, seat: &Seat) -> io::Result<Figures> 
         Runtime::BineMigrate => blocking::measure::<Bine<true>>(workload, size, workers),
         Runtime::Tokio => tokio_peer::measure(workload, size, workers),
         Runtime::Go => return Err(go::become_measurement(seat, workload, size)),
-        Runtime::Raw => return Err(io::Error::other("the raw epoll loop runs echo alone")),
+        Runtime::GoNetHttp | Runtime::Raw => {
+            return Err(io::Error::other(format!("{} is a server alone", seat.runtime.name())));
+        }
     })
 }
 
@@ -107,9 +113,10 @@ fn seats(settings: &Settings) -> io::Result<Vec<Seat>> {
     let mut seats = Vec::new();
     for runtime in Runtime::ALL.into_iter().filter(chosen) {
         let mut seat = Seat { runtime, workers: settings.workers, go_program: None };
-        if runtime == Runtime::Go {
+        if runtime.is_go() {
             match go::toolchain() {
                 Some(go) => seat.go_program = Some(go::build(&go)?),
+                None if all && runtime == Runtime::GoNetHttp => continue,
                 None if all => {
                     eprintln!("go is left out: it is not on the PATH, and GO does not name it");
                     continue;
@@ -125,7 +132,7 @@ fn seats(settings: &Settings) -> io::Result<Vec<Seat>> {
 fn list(quick: bool) {
     println!("workloads:");
     for workload in Workload::ALL {
-        println!("  {:<14}{}", workload.name(), workload.describe(workload.size(quick)));
+        println!("  {:<14} {}", workload.name(), workload.describe(workload.size(quick)));
     }
     println!("runtimes: {}", Runtime::ALL.map(Runtime::name).join(", "));
 }

@@ -19,7 +19,9 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::blocking::sum_below;
+use crate::echo;
 use crate::figures::{Figures, cpu_time, memory, ns_each};
+use crate::http::Conversation;
 use crate::lateness::{Distribution, Lateness, SHORT_SLEEP, before_a_hold, hold, sleep_length};
 use crate::workload::{Size, Workload};
 
@@ -49,28 +51,49 @@ pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures
         Workload::Park => run(workers, park(size)),
         Workload::Timers => run(workers, timers(size)),
         Workload::Hogs => run(workers, hogs(size, workers)),
-        Workload::Echo100 | Workload::Echo1000 => unreachable!("servers are not measured inside"),
+        Workload::Echo100
+        | Workload::Echo1000
+        | Workload::Echo10000
+        | Workload::Idle10000
+        | Workload::Http64
+        | Workload::Http512
+        | Workload::HttpPipelined => unreachable!("servers are not measured inside"),
     }
 }
 
-/// Serves echo connections for ever, as `blocking::serve` does.
-pub(crate) fn serve(workers: usize, started: fn(u16) -> io::Result<()>) -> io::Result<()> {
+/// Serves for ever, as `blocking::serve` does.
+pub(crate) fn serve<F: Future<Output = ()> + Send + 'static>(
+    workers: usize,
+    started: fn(u16) -> io::Result<()>,
+    serve_one: fn(TcpStream) -> F,
+) -> io::Result<()> {
     run(workers, async move {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         started(listener.local_addr()?.port())?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(echo(stream));
+            tokio::spawn(serve_one(stream));
         }
     })
 }
 
 /// Sends back what it reads. A broken connection ends as a closed one does.
-async fn echo(mut stream: TcpStream) {
-    let mut buffer = vec![0; 16 << 10];
+pub(crate) async fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; echo::BUFFER];
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
         if stream.write_all(&buffer[..length]).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Answers requests until the end of the stream, or until one is wrong.
+pub(crate) async fn http(mut stream: TcpStream) {
+    let mut conversation = Conversation::new();
+    while let Ok(length @ 1..) = stream.read(conversation.space()).await {
+        let Some(answers) = conversation.answer(length) else { break };
+        if stream.write_all(answers).await.is_err() {
             break;
         }
     }

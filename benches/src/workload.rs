@@ -15,8 +15,10 @@ pub(crate) enum Runtime {
     Tokio,
     /// May's stackful coroutines.
     May,
-    /// Goroutines; the program is `benches/go/main.go`.
+    /// Goroutines; the program is `benches/go`.
     Go,
+    /// Go's own HTTP server, for the workloads of that protocol alone: `go` answers them as the others do.
+    GoNetHttp,
     /// A single-threaded epoll loop: the floor for servers, not a peer.
     Raw,
     /// Bine with pinned green threads, its default.
@@ -27,8 +29,16 @@ pub(crate) enum Runtime {
 
 impl Runtime {
     /// Every runtime, in the order of the report.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Threads, Self::Tokio, Self::May, Self::Go, Self::Raw, Self::Bine, Self::BineMigrate];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Threads,
+        Self::Tokio,
+        Self::May,
+        Self::Go,
+        Self::GoNetHttp,
+        Self::Raw,
+        Self::Bine,
+        Self::BineMigrate,
+    ];
 
     /// Its name on the command line and in the report.
     pub(crate) fn name(self) -> &'static str {
@@ -37,6 +47,7 @@ impl Runtime {
             Self::Tokio => "tokio",
             Self::May => "may",
             Self::Go => "go",
+            Self::GoNetHttp => "go-net-http",
             Self::Raw => "raw",
             Self::Bine => "bine",
             Self::BineMigrate => "bine-migrate",
@@ -45,7 +56,12 @@ impl Runtime {
 
     /// Whether the ratios of the report may be taken against it.
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self, Self::Threads | Self::Tokio | Self::May | Self::Go)
+        matches!(self, Self::Threads | Self::Tokio | Self::May) || self.is_go()
+    }
+
+    /// Whether its program is that of `benches/go`.
+    pub(crate) fn is_go(self) -> bool {
+        matches!(self, Self::Go | Self::GoNetHttp)
     }
 
     /// In which way it has less to do in `workload` than the others, whatever the size.
@@ -58,12 +74,22 @@ impl Runtime {
     /// Whether it runs `workload` at all.
     pub(crate) fn runs(self, workload: Workload) -> bool {
         match self {
-            Self::Raw => workload.is_echo(),
+            Self::Raw => workload.service().is_some(),
+            Self::GoNetHttp => workload.service() == Some(Service::Http),
             // A million OS threads.
             Self::Threads => workload != Workload::Skynet,
             _ => true,
         }
     }
+}
+
+/// What the server of a workload does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Service {
+    /// It sends back what it gets.
+    Echo,
+    /// It answers each HTTP request with the same short text.
+    Http,
 }
 
 /// A piece of work that every runtime does in the same way.
@@ -101,6 +127,16 @@ pub(crate) enum Workload {
     Echo100,
     /// The same with 1000 connections.
     Echo1000,
+    /// The same with 10,000 connections, of which 100 have messages under way.
+    Echo10000,
+    /// The same with 10,000 connections that have all been used, and no messages any more.
+    Idle10000,
+    /// An HTTP/1.1 server with 64 connections that are kept alive, and one request under way on each.
+    Http64,
+    /// The same with 512 connections.
+    Http512,
+    /// The same with 64 connections and 16 requests sent at once on each, before the answers are there.
+    HttpPipelined,
 }
 
 /// How much of a workload to run; a field that a workload does not use is 0.
@@ -108,7 +144,7 @@ pub(crate) enum Workload {
 pub(crate) struct Size {
     /// Tasks (pairs, leaves, connections, producers and as many consumers).
     pub(crate) tasks: usize,
-    /// What each task does so many times.
+    /// What each task does so many times; how many requests a connection sends at once, if more than one.
     pub(crate) rounds: usize,
     /// The shortest sleep (the longest is 3 times this), or the time that a server is under load.
     pub(crate) millis: u64,
@@ -135,16 +171,20 @@ const fn lower(name: &'static str, unit: &'static str) -> Metric {
     Metric { name, unit, better: Better::Lower }
 }
 
-const ECHO_METRICS: &[Metric] = &[
-    lower("cpu_us", "server CPU, us a message"),
-    Metric { name: "rate", unit: "messages/s", better: Better::Higher },
-    lower("p50_us", "latency p50, us"),
-    lower("p99_us", "latency p99, us"),
-];
+/// What a server yields: a request of HTTP is a message of echo.
+const fn server_metrics(cpu: &'static str, rate: &'static str) -> [Metric; 5] {
+    [
+        lower("cpu_us", cpu),
+        Metric { name: "rate", unit: rate, better: Better::Higher },
+        lower("p50_us", "latency p50, us"),
+        lower("p99_us", "latency p99, us"),
+        lower("p999_us", "latency p99.9, us"),
+    ]
+}
 
 impl Workload {
     /// Every workload, in the order of the report.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Yield,
         Self::SpawnJoin,
         Self::SpawnBatch,
@@ -160,6 +200,11 @@ impl Workload {
         Self::Hogs,
         Self::Echo100,
         Self::Echo1000,
+        Self::Echo10000,
+        Self::Idle10000,
+        Self::Http64,
+        Self::Http512,
+        Self::HttpPipelined,
     ];
 
     /// Its name on the command line and in the report.
@@ -180,12 +225,32 @@ impl Workload {
             Self::Hogs => "hogs",
             Self::Echo100 => "echo-100",
             Self::Echo1000 => "echo-1000",
+            Self::Echo10000 => "echo-10000",
+            Self::Idle10000 => "idle-10000",
+            Self::Http64 => "http-64",
+            Self::Http512 => "http-512",
+            Self::HttpPipelined => "http-pipelined",
         }
     }
 
-    /// Whether it is a server under load rather than a program of tasks.
-    pub(crate) fn is_echo(self) -> bool {
-        matches!(self, Self::Echo100 | Self::Echo1000)
+    /// What its server does, if it is a server under load rather than a program of tasks.
+    pub(crate) fn service(self) -> Option<Service> {
+        match self {
+            Self::Echo100 | Self::Echo1000 | Self::Echo10000 | Self::Idle10000 => {
+                Some(Service::Echo)
+            }
+            Self::Http64 | Self::Http512 | Self::HttpPipelined => Some(Service::Http),
+            _ => None,
+        }
+    }
+
+    /// On how many of the connections of a server something is under way.
+    pub(crate) fn active(self, size: Size) -> usize {
+        match self {
+            Self::Echo10000 => size.tasks / 100,
+            Self::Idle10000 => 0,
+            _ => size.tasks,
+        }
     }
 
     /// What it yields; the first figure is the headline.
@@ -220,7 +285,13 @@ impl Workload {
                     ]
                 }
             }
-            Self::Echo100 | Self::Echo1000 => ECHO_METRICS,
+            Self::Idle10000 => const { &[lower("cpu_us", "server CPU, us a second")] },
+            Self::Echo100 | Self::Echo1000 | Self::Echo10000 => {
+                const { &server_metrics("server CPU, us a message", "messages/s") }
+            }
+            Self::Http64 | Self::Http512 | Self::HttpPipelined => {
+                const { &server_metrics("server CPU, us a request", "requests/s") }
+            }
         }
     }
 
@@ -255,6 +326,18 @@ impl Workload {
             Self::Echo100 | Self::Echo1000 => {
                 format!("TCP echo, {tasks} connections x 64 B, {shortest} ms of load")
             }
+            Self::Echo10000 => {
+                let active = self.active(size);
+                format!(
+                    "TCP echo, {tasks} connections x 64 B, {active} active, {shortest} ms of load"
+                )
+            }
+            Self::Idle10000 => format!("TCP echo, {tasks} connections, all idle for {shortest} ms"),
+            Self::Http64 | Self::Http512 | Self::HttpPipelined => {
+                let under_way =
+                    if size.rounds > 1 { format!(" x {rounds} requests") } else { "".into() };
+                format!("HTTP plaintext, {tasks} connections{under_way}, {shortest} ms of load")
+            }
         }
     }
 
@@ -276,6 +359,11 @@ impl Workload {
             Self::Hogs => (Size::new(100, 1_000, 500), Size::new(100, 400, 200)),
             Self::Echo100 => (Size::new(100, 0, 4_000), Size::new(100, 0, 1_000)),
             Self::Echo1000 => (Size::new(1_000, 0, 4_000), Size::new(1_000, 0, 1_000)),
+            Self::Echo10000 => (Size::new(10_000, 0, 4_000), Size::new(10_000, 0, 1_000)),
+            Self::Idle10000 => (Size::new(10_000, 0, 4_000), Size::new(10_000, 0, 1_000)),
+            Self::Http64 => (Size::new(64, 0, 4_000), Size::new(64, 0, 1_000)),
+            Self::Http512 => (Size::new(512, 0, 4_000), Size::new(512, 0, 1_000)),
+            Self::HttpPipelined => (Size::new(64, 16, 4_000), Size::new(64, 16, 1_000)),
         };
         if quick { small } else { full }
     }

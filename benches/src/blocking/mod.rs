@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::echo;
 use crate::figures::{Figures, cpu_time, memory, ns_each};
+use crate::http::Conversation;
 use crate::lateness::{Distribution, Lateness, SHORT_SLEEP, before_a_hold, hold, sleep_length};
 use crate::workload::{Size, Workload};
 
@@ -94,31 +96,48 @@ pub(crate) fn measure<B: Blocking>(workload: Workload, size: Size, workers: usiz
         Workload::Park => park::<B>(size),
         Workload::Timers => timers::<B>(size),
         Workload::Hogs => hogs::<B>(size, workers),
-        Workload::Echo100 | Workload::Echo1000 => unreachable!("servers are not measured inside"),
+        Workload::Echo100
+        | Workload::Echo1000
+        | Workload::Echo10000
+        | Workload::Idle10000
+        | Workload::Http64
+        | Workload::Http512
+        | Workload::HttpPipelined => unreachable!("servers are not measured inside"),
     })
 }
 
-/// Serves echo connections for ever: one task for each, a buffer of 16 KiB, read and write back
-/// until the end of the stream. `started` is told the port.
+/// Serves for ever, with a task for each connection that does `serve_one`; `started` is told the port.
 pub(crate) fn serve<B: Blocking>(
     workers: usize,
     started: fn(u16) -> io::Result<()>,
+    serve_one: fn(B::Stream),
 ) -> io::Result<()> {
     B::run(workers, move || {
         let (listener, port) = B::listen()?;
         started(port)?;
         loop {
             let stream = B::accept(&listener)?;
-            B::spawn(move || echo(stream));
+            B::spawn(move || serve_one(stream));
         }
     })
 }
 
 /// Sends back what it reads. A broken connection ends as a closed one does.
-fn echo(mut stream: impl Read + Write) {
-    let mut buffer = vec![0; 16 << 10];
+pub(crate) fn echo(mut stream: impl Read + Write) {
+    let mut buffer = vec![0; echo::BUFFER];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+}
+
+/// Answers requests until the end of the stream, or until one is wrong.
+pub(crate) fn http(mut stream: impl Read + Write) {
+    let mut conversation = Conversation::new();
+    while let Ok(length @ 1..) = stream.read(conversation.space()) {
+        let Some(answers) = conversation.answer(length) else { break };
+        if stream.write_all(answers).is_err() {
             break;
         }
     }

@@ -1,86 +1,99 @@
-//! TCP echo under load: who serves, who asks, and what is counted.
+//! TCP echo: what a server does, and what it is asked.
 //!
-//! The measuring process is the load client, a raw epoll loop on one thread; the server is a
-//! process of its own, so that its CPU time can be told from the client's. Each connection has
-//! one message under way at any time. What is counted lies between two readings of the server's
-//! CPU clock, after a warm-up in which every connection is in use.
+//! The same work on every runtime: one task for each connection with a buffer of 16 KiB, which reads
+//! what there is and writes it back, until the end of the stream; Nagle's algorithm is off. The raw
+//! loop has no tasks and one buffer for all connections. Messages have 64 bytes, and the next one is
+//! sent when all of the last has come back unchanged.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::io;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-use crate::blocking::may::May;
-use crate::blocking::threads::Threads;
-use crate::blocking::{self, bine::Bine};
+use crate::blocking::{self, bine::Bine, may::May, threads::Threads};
 use crate::cli::Seat;
-use crate::figures::Figures;
-use crate::workload::{Runtime, Size};
-use crate::{go, process, tokio_peer};
+use crate::workload::{Runtime, Service};
+use crate::{go, load, raw, tokio_peer};
 
-mod load;
-mod raw;
+/// Bytes of a message.
+const MESSAGE: usize = 64;
 
-/// Starts the server of `seat` in a process of its own, loads it, and ends it.
-pub(crate) fn measure(seat: &Seat, size: Size) -> io::Result<Figures> {
-    let mut server = Server::start(seat)?;
-    let port = server.port()?;
-    load::run(port, server.process.id(), size)
-}
+/// Bytes of the buffer that a server has for a connection.
+pub(crate) const BUFFER: usize = 16 << 10;
 
-/// Serves until the process is killed.
-pub(crate) fn serve(seat: &Seat) -> io::Result<()> {
-    raise_descriptor_limit()?;
+/// Serves for ever; `started` is told the port.
+pub(crate) fn serve(seat: &Seat, started: fn(u16) -> io::Result<()>) -> io::Result<()> {
+    let workers = seat.workers;
     match seat.runtime {
-        Runtime::Threads => blocking::serve::<Threads>(seat.workers, announce),
-        Runtime::May => blocking::serve::<May>(seat.workers, announce),
-        Runtime::Bine => blocking::serve::<Bine<false>>(seat.workers, announce),
-        Runtime::BineMigrate => blocking::serve::<Bine<true>>(seat.workers, announce),
-        Runtime::Tokio => tokio_peer::serve(seat.workers, announce),
-        Runtime::Raw => raw::serve(announce),
-        Runtime::Go => Err(go::become_server(seat)),
+        Runtime::Threads => blocking::serve::<Threads>(workers, started, blocking::echo),
+        Runtime::May => blocking::serve::<May>(workers, started, blocking::echo),
+        Runtime::Bine => blocking::serve::<Bine<false>>(workers, started, blocking::echo),
+        Runtime::BineMigrate => blocking::serve::<Bine<true>>(workers, started, blocking::echo),
+        Runtime::Tokio => tokio_peer::serve(workers, started, tokio_peer::echo),
+        Runtime::Raw => {
+            let mut buffer = vec![0; BUFFER];
+            raw::serve(started, || (), move |stream, ()| raw::echo(stream, &mut buffer))
+        }
+        Runtime::Go => Err(go::become_server(seat, Service::Echo)),
+        Runtime::GoNetHttp => Err(io::Error::other("net/http serves HTTP alone")),
     }
 }
 
-/// Tells the load client where the server listens.
-fn announce(port: u16) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    writeln!(output, "{port}")?;
-    output.flush()
+/// What the load says on a connection: message after message, all of them different.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// What was sent last: the number of the message in its first bytes, then the connection's.
+    message: [u8; MESSAGE],
+    /// The number of the message.
+    number: u64,
+    /// How much of it has come back.
+    received: usize,
 }
 
-/// Raises the soft limit on open files to the hard one: a connection is a descriptor.
-pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
-}
-
-/// A server process, which does not outlive this value.
-struct Server {
-    process: Child,
-}
-
-impl Server {
-    fn start(seat: &Seat) -> io::Result<Self> {
-        let mut command = process::this_program();
-        command.arg("serve").args(seat.arguments());
-        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        Ok(Self { process })
-    }
-
-    /// Waits until the server listens.
-    fn port(&mut self) -> io::Result<u16> {
-        let output = self.process.stdout.as_mut().expect("the output is piped");
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        line.trim().parse().map_err(|_| io::Error::other("the server did not start"))
+impl Exchange {
+    /// For the connection of that number.
+    pub(crate) fn new(connection: usize, _: usize) -> Self {
+        Self { message: [connection as u8; MESSAGE], number: 0, received: 0 }
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if the server has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl load::Exchange for Exchange {
+    fn send(&mut self) -> &[u8] {
+        self.number += 1;
+        self.message[..8].copy_from_slice(&self.number.to_le_bytes());
+        self.received = 0;
+        &self.message
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let expected = &self.message[self.received..];
+        if expected.get(..bytes.len()) != Some(bytes) {
+            return Err(io::Error::other("a message came back changed"));
+        }
+        self.received += bytes.len();
+        Ok(usize::from(self.received == MESSAGE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exchange;
+    use crate::load::Exchange as _;
+
+    #[test]
+    fn a_message_may_come_back_in_parts() {
+        let mut exchange = Exchange::new(300, 1);
+        let message = exchange.send().to_vec();
+        assert_eq!(exchange.receive(&message[..10]).unwrap(), 0);
+        assert_eq!(exchange.receive(&message[10..]).unwrap(), 1);
+        assert_ne!(exchange.send(), message);
+    }
+
+    #[test]
+    fn what_differs_or_is_too_much_is_an_error() {
+        let mut exchange = Exchange::new(1, 1);
+        let mut message = exchange.send().to_vec();
+        message.push(1);
+        assert!(exchange.receive(&message).is_err());
+        message.truncate(64);
+        message[63] ^= 1;
+        assert!(exchange.receive(&message).is_err());
     }
 }
