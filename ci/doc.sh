@@ -8,5 +8,5 @@ source "$(dirname "$0")/environment.sh"
 RUSTDOCFLAGS="-D warnings ${RUSTDOCFLAGS:-}" cargo doc --workspace --no-deps
 
 # The examples, once more with an unstable rustdoc: only that one looks whether what must not compile
-# fails with the error that its documentation names.
-RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$target_dir/doctest" cargo test --workspace --doc
+# fails with the error that its documentation names. There is no such thing in docs/ecosystem.md.
+RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$target_dir/doctest" cargo test --workspace --exclude bine-ecosystem --doc

@@ -25,9 +25,10 @@ flags=("-Zsanitizer=$sanitizer" "--cfg=bine_sanitize=\"$sanitizer\"" -Cforce-fra
 # shellcheck disable=SC2034 # the scripts that source this use it
 tool_options=handle_segv=0:handle_sigbus=0:use_sigaltstack=0:allow_addr2line=1
 
-# Not the models, where loom stands in for threads and atomics, and not the benchmarks, which only
-# measure. The examples in the documentation run in the step "test".
-arguments=(--workspace --exclude bine-loom-tests --exclude bine-benches --lib --tests
+# Not the models, where loom stands in for threads and atomics; not the benchmarks, which only
+# measure; and not what runs on other people's crates, which would have to be built as well. The examples in the
+# documentation run in the step "test".
+arguments=(--workspace --exclude bine-loom-tests --exclude bine-benches --exclude bine-ecosystem --lib --tests
     --target "$target")
 
 # Tests that cannot pass, with the reason.

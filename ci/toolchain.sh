@@ -2,8 +2,8 @@
 # Makes sure that the tools of the other steps exist, and installs only what is missing.
 #
 # rustfmt and clippy come through rustup. A linker for rustc, the clients that ci/examples.sh uses
-# beside our own, and the source of std for ci/tsan.sh, where rustup has none, come from the system:
-# they are installed on the CI machine only.
+# beside our own, the peers of the tests in tests/ecosystem, and the source of std for ci/tsan.sh, where
+# rustup has none, come from the system: they are installed on the CI machine only.
 set -euo pipefail
 # shellcheck source=ci/environment.sh
 source "$(dirname "$0")/environment.sh"
@@ -25,6 +25,12 @@ command -v cc >/dev/null || packages+=(gcc libc6-dev)
 command -v python3 >/dev/null || packages+=(python3)
 command -v nc >/dev/null || packages+=(netcat-openbsd)
 command -v gdb >/dev/null || packages+=(gdb)
+command -v curl >/dev/null || packages+=(curl)
+command -v openssl >/dev/null || packages+=(openssl)
+command -v redis-server >/dev/null || packages+=(redis-server)
+command -v redis-cli >/dev/null || packages+=(redis-tools)
+has_websockets() { "$1" -c 'import websockets' 2>/dev/null; }
+has_websockets python3 || has_websockets /usr/bin/python3 || packages+=(python3 python3-websockets)
 if ((${#packages[@]} > 0)); then
     if [[ "${CI:-}" == true && "$(id -u)" == 0 ]] && command -v apt-get >/dev/null; then
         install "${packages[@]}" || missing "apt-get cannot install ${packages[*]}"
