@@ -49,6 +49,8 @@ func main() {
 		"select":     func() { selects(128) },
 		"select-1":   func() { selects(1) },
 		"skynet":     skynet,
+		"forkjoin":   forkJoin,
+		"chantree":   channelTree,
 		"park":       park,
 		"timers":     timers,
 		"hogs":       hogs,
@@ -117,16 +119,18 @@ func spawnJoin() {
 
 func spawnBatch() {
 	start := time.Now()
-	results := make([]chan uint64, 0, *tasks)
-	for n := range *tasks {
-		results = append(results, spawn(n))
+	for range *rounds {
+		results := make([]chan uint64, 0, *tasks)
+		for n := range *tasks {
+			results = append(results, spawn(n))
+		}
+		var sum uint64
+		for _, result := range results {
+			sum += <-result
+		}
+		check(sum, sumBelow(*tasks))
 	}
-	var sum uint64
-	for _, result := range results {
-		sum += <-result
-	}
-	check(sum, sumBelow(*tasks))
-	figure("ns", nsEach(start, *tasks))
+	figure("ns", nsEach(start, *tasks**rounds))
 }
 
 func pairs(count, rounds int) {
@@ -274,6 +278,68 @@ func subtree(parent chan<- uint64, first, leaves int) {
 		sum += <-results
 	}
 	parent <- sum
+}
+
+func forkJoin() {
+	start := time.Now()
+	check(halves(0, *tasks), uint64(*tasks))
+	figure("ms", time.Since(start).Seconds()*1e3)
+}
+
+// halves counts the leaves from first on, each of which computes; one half is spawned.
+func halves(first, leaves int) uint64 {
+	if leaves == 1 {
+		return burn(uint64(first))
+	}
+	half := leaves / 2
+	left := make(chan uint64, 1)
+	go func() { left <- halves(first, half) }()
+	return halves(first+half, leaves-half) + <-left
+}
+
+// burn is that of src/workload.rs.
+func burn(seed uint64) uint64 {
+	number := seed + 1
+	for range *rounds {
+		number ^= number << 13
+		number ^= number >> 7
+		number ^= number << 17
+	}
+	if number == 0 {
+		panic("a xorshift generator never comes to 0")
+	}
+	return 1
+}
+
+func channelTree() {
+	start := time.Now()
+	level := make([]chan uint64, 0, *tasks)
+	for range *tasks {
+		channel := make(chan uint64, 16)
+		go func() {
+			for number := range *rounds {
+				channel <- uint64(number)
+			}
+		}()
+		level = append(level, channel)
+	}
+	for len(level) > 1 {
+		var above []chan uint64
+		for n := 0; n < len(level); n += 2 {
+			left, right, channel := level[n], level[n+1], make(chan uint64, 16)
+			go func() {
+				for range *rounds {
+					channel <- <-left + <-right
+				}
+			}()
+			above = append(above, channel)
+		}
+		level = above
+	}
+	for number := range *rounds {
+		check(<-level[0], uint64(number**tasks))
+	}
+	figure("ns", nsEach(start, (2**tasks-1)**rounds))
 }
 
 func park() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::workload::{Runtime, Service, Workload};
+use crate::curve::{CURVES, Curve};
+use crate::workload::{Runtime, Service, Size, Workload};
 
 /// Runs the same workloads on bine and on its peers, in turn, and compares them.
 ///
@@ -35,7 +36,7 @@ pub(crate) struct Settings {
     /// How many times each measurement is taken [default: 5, quick: 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Worker threads of each runtime
+    /// Worker threads of each runtime; the curves against workers end at as many, or at the CPUs there are
     #[arg(long, default_value_t = 2, value_parser = parse_workers)]
     pub(crate) workers: usize,
     /// Smaller sizes: a look, not a figure to publish
@@ -44,9 +45,22 @@ pub(crate) struct Settings {
     /// Seconds after which a measurement is given up
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// Curves to measure, separated by commas; `all` and `none` are understood [default: all, or none
+    /// where workloads are chosen]
+    #[arg(long, value_delimiter = ',', value_parser = parse_curves)]
+    curves: Vec<Curves>,
     /// Write every value to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a report with charts to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Replace what this file has between its markers by the goals and the table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Measure nothing: report what an earlier run has written by --json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
     /// List workloads and runtimes, and run nothing
     #[arg(long)]
     pub(crate) list: bool,
@@ -59,6 +73,13 @@ impl Settings {
             self.workloads.is_empty() || self.workloads.iter().any(|some| some.0.contains(w))
         };
         Workload::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// The chosen curves, each once.
+    pub(crate) fn chosen_curves(&self) -> Vec<&'static Curve> {
+        let all = self.curves.is_empty() && self.workloads.is_empty();
+        let wanted = |curve: &&Curve| all || self.curves.iter().any(|some| some.0.contains(curve));
+        CURVES.iter().filter(wanted).collect()
     }
 
     /// How many times each measurement is taken.
@@ -81,9 +102,9 @@ pub(crate) enum Child {
         /// What to run.
         #[arg(long, value_parser = parse_workload)]
         workload: Workload,
-        /// The scale.
-        #[arg(long)]
-        quick: bool,
+        /// How much of it.
+        #[command(flatten)]
+        size: Size,
         /// Where to run it.
         #[command(flatten)]
         seat: Seat,
@@ -130,6 +151,22 @@ impl Seat {
 /// What one name on the command line stands for.
 #[derive(Clone, Debug)]
 struct Workloads(Vec<Workload>);
+
+/// What one name of a curve on the command line stands for.
+#[derive(Clone, Debug)]
+struct Curves(Vec<&'static Curve>);
+
+fn parse_curves(name: &str) -> Result<Curves, String> {
+    match name {
+        "all" => Ok(Curves(CURVES.iter().collect())),
+        "none" => Ok(Curves(Vec::new())),
+        _ => {
+            let found = Curve::named(name).map(|curve| Curves(vec![curve]));
+            let names: Vec<_> = CURVES.iter().map(|curve| curve.name).collect();
+            found.ok_or_else(|| format!("one of: all, none, {}", names.join(", ")))
+        }
+    }
+}
 
 fn parse_workloads(name: &str) -> Result<Workloads, String> {
     let service = match name {
@@ -197,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn curves_are_measured_by_default_unless_workloads_are_chosen() {
+        let names = |line| -> Vec<_> {
+            parse(line).unwrap().settings.chosen_curves().iter().map(|curve| curve.name).collect()
+        };
+        assert_eq!(names("").len(), CURVES.len());
+        assert_eq!(names("--curves none"), [""; 0]);
+        assert_eq!(names("--workloads yield"), [""; 0]);
+        assert_eq!(names("--workloads yield --curves wake,spawn"), ["spawn", "wake"]);
+        assert!(parse("--curves nosuch").is_err());
+    }
+
+    #[test]
     fn quick_runs_fewer_rounds_unless_told() {
         assert_eq!(parse("--quick").unwrap().settings.chosen_rounds(), 3);
         assert_eq!(parse("--quick --rounds 7").unwrap().settings.chosen_rounds(), 7);
@@ -216,11 +265,13 @@ mod tests {
         let given =
             Seat { runtime: Runtime::Go, workers: 3, go_program: Some(PathBuf::from("/x")) };
         let line = ["bine-benches", "measure", "--workload", "echo-100"].map(OsString::from);
-        let cli = Cli::try_parse_from(line.into_iter().chain(given.arguments())).unwrap();
-        let Some(Child::Measure { workload, quick, seat }) = cli.child else {
+        let half = Size::new(3, 4, 5);
+        let line = line.into_iter().chain(half.arguments()).chain(given.arguments());
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Some(Child::Measure { workload, size, seat }) = cli.child else {
             panic!("not a measurement");
         };
-        assert_eq!((workload, quick), (Workload::Echo100, false));
+        assert_eq!((workload, size), (Workload::Echo100, half));
         assert_eq!(seat, given);
     }
 }

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::cli::Seat;
 use crate::figures::Figures;
-use crate::workload::Workload;
+use crate::workload::{Size, Workload};
 
 /// Set once the user has asked for an end.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -55,16 +55,14 @@ pub(crate) fn this_program() -> Command {
 /// If no process can be started; what goes wrong inside it is an [`Ending`].
 pub(crate) fn measure(
     workload: Workload,
+    size: Size,
     seat: &Seat,
-    quick: bool,
     limit: Duration,
 ) -> io::Result<Ending> {
     let (mut output, mut errors) = (anonymous_file()?, anonymous_file()?);
     let mut command = this_program();
-    command.args(["measure", "--workload", workload.name()]).args(seat.arguments());
-    if quick {
-        command.arg("--quick");
-    }
+    command.args(["measure", "--workload", workload.name()]);
+    command.args(size.arguments()).args(seat.arguments());
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(errors.try_clone()?);
     let child = command.process_group(0).spawn()?;
     Ok(match watch(child, Instant::now() + limit)? {

@@ -4,35 +4,63 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::cli::Settings;
+use crate::curve::Point;
 use crate::machine::Machine;
 use crate::round_robin::Cell;
 use crate::statistics::ratio;
+use crate::stored;
 use crate::workload::{Metric, Size, count};
 
 /// Everything that was measured, and where.
-#[derive(Debug)]
-pub(crate) struct Report<'a> {
-    /// What the user chose.
-    pub(crate) settings: &'a Settings,
-    /// Where it ran.
-    pub(crate) machine: &'a Machine,
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// Where it ran, and when.
+    pub(crate) machine: Machine,
+    /// How many times each measurement was taken.
+    pub(crate) rounds: u32,
+    /// Workers of each runtime, but for the curves against them.
+    pub(crate) workers: usize,
+    /// Whether sizes were small.
+    pub(crate) quick: bool,
     /// What came out.
-    pub(crate) cells: &'a [Cell],
+    pub(crate) cells: Vec<Cell>,
 }
 
-impl Report<'_> {
+impl Report {
+    /// The cells of each workload.
+    pub(crate) fn table_groups(&self) -> impl Iterator<Item = &[Cell]> {
+        let groups = self.cells.chunk_by(Cell::belongs_with);
+        groups.filter(|group| group[0].point.is_none())
+    }
+
+    /// The cells of each point of each curve.
+    pub(crate) fn point_groups(&self) -> impl Iterator<Item = (Point, &[Cell])> {
+        let groups = self.cells.chunk_by(Cell::belongs_with);
+        groups.filter_map(|group| Some((group[0].point?, group)))
+    }
+
+    /// What it was run with, in a line.
+    pub(crate) fn settings(&self) -> String {
+        let sizes = if self.quick { "quick sizes" } else { "full sizes" };
+        format!("{} rounds, {} workers, {sizes}", self.rounds, self.workers)
+    }
+
     /// A table for each metric of each workload: medians, spreads, and ratios to the best peer.
     pub(crate) fn table(&self) -> String {
-        let (rounds, workers) = (self.settings.chosen_rounds(), self.settings.workers);
-        let sizes = if self.settings.quick { "quick sizes" } else { "full sizes" };
-        let mut text = format!("{}\n{rounds} rounds, {workers} workers, {sizes}\n", self.machine);
-        for group in self.cells.chunk_by(|a, b| a.workload == b.workload) {
+        let mut text = format!("{}\n{}\n", self.machine, self.settings());
+        for group in self.table_groups() {
             let workload = group[0].workload;
-            let nominal = workload.size(self.settings.quick);
+            let nominal = workload.size(self.quick);
             let _ = writeln!(text, "\n{}: {}", workload.name(), workload.describe(nominal));
             for &metric in workload.metrics() {
                 write_metric(&mut text, group, metric, nominal);
+            }
+        }
+        for (Point { curve, x }, group) in self.point_groups() {
+            let _ =
+                writeln!(text, "\n{} at {x} {}: {}", curve.name, curve.axis.name(), curve.title);
+            for &metric in curve.workload.metrics() {
+                write_metric(&mut text, group, metric, group[0].size);
             }
         }
         text
@@ -40,23 +68,24 @@ impl Report<'_> {
 
     /// Every value, with what it takes to read them without the program.
     pub(crate) fn json(&self) -> Value {
-        let groups = self.cells.chunk_by(|a, b| a.workload == b.workload);
+        let groups = self.cells.chunk_by(Cell::belongs_with);
         let results: Vec<Value> = groups.flat_map(group_json).collect();
         json!({
             "machine": self.machine.json(),
             "settings": {
-                "rounds": self.settings.chosen_rounds(),
-                "workers": self.settings.workers,
-                "quick": self.settings.quick,
+                "rounds": self.rounds,
+                "workers": self.workers,
+                "quick": self.quick,
             },
             "results": results,
+            "cells": self.cells.iter().map(stored::cell).collect::<Vec<_>>(),
         })
     }
 }
 
 /// The median of the best peer of a workload. A peer that has less to do than the others is none:
 /// to wake 10,000 sleepers in time says nothing of a million.
-fn best_peer(group: &[Cell], metric: Metric) -> Option<f64> {
+pub(crate) fn best_peer(group: &[Cell], metric: Metric) -> Option<f64> {
     let does_it_all = |cell: &&Cell| !cell.scaled_down && cell.spared.is_none();
     let peers = group.iter().filter(|cell| cell.runtime.is_peer()).filter(does_it_all);
     metric.better.best(peers.filter_map(|cell| Some(cell.summary(metric)?.median)))
@@ -83,7 +112,7 @@ fn write_metric(text: &mut String, group: &[Cell], metric: Metric, nominal: Size
 }
 
 /// What a reader must know of a cell: a smaller scale, less to do, failed rounds.
-fn remarks(cell: &Cell, nominal: Size) -> String {
+pub(crate) fn remarks(cell: &Cell, nominal: Size) -> String {
     let mut remarks = Vec::new();
     if cell.size.tasks != nominal.tasks {
         remarks.push(format!("{} tasks", count(cell.size.tasks)));
@@ -100,7 +129,7 @@ fn remarks(cell: &Cell, nominal: Size) -> String {
 }
 
 /// Three digits or more of a value, and no more than it takes.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         small if small < 10.0 => format!("{value:.2}"),
@@ -128,6 +157,8 @@ fn cell_json(group: &[Cell], cell: &Cell, metric: Metric) -> Value {
     json!({
         "workload": cell.workload.name(),
         "runtime": cell.runtime.name(),
+        "curve": cell.point.map(|point| point.curve.name),
+        "at": cell.point.map(|point| point.x),
         "metric": metric.name,
         "unit": metric.unit,
         "lower_is_better": metric.better == crate::statistics::Better::Lower,

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::{Duration, Instant};
 
 use crate::cli::{Seat, Settings};
+use crate::curve::{Axis, Point};
 use crate::figures::Figures;
 use crate::process::{self, Ending, INTERRUPTED};
+use crate::progress::{Item, Progress};
 use crate::statistics::Summary;
 use crate::workload::{Metric, Runtime, Size, Workload};
 
@@ -19,6 +19,8 @@ pub(crate) struct Cell {
     pub(crate) workload: Workload,
     /// On what.
     pub(crate) runtime: Runtime,
+    /// Which point of a curve it is; a cell of the table if none.
+    pub(crate) point: Option<Point>,
     /// How much of it.
     pub(crate) size: Size,
     /// Whether that is less than what others are given.
@@ -40,12 +42,39 @@ impl Cell {
         Self {
             workload,
             runtime,
+            point: None,
             size,
             scaled_down: size != workload.size(quick),
             spared: runtime.is_spared(workload),
             figures: Vec::new(),
             failures: Vec::new(),
             timed_out: false,
+        }
+    }
+
+    /// Nothing measured yet of a point.
+    pub(crate) fn of_curve(point: Point, runtime: Runtime, quick: bool) -> Self {
+        let size = point.curve.size(point.x, quick);
+        let cell = Self::new(point.curve.workload, runtime, quick);
+        Self { point: Some(point), size, scaled_down: false, ..cell }
+    }
+
+    /// Whether it is compared with `other`.
+    pub(crate) fn belongs_with(&self, other: &Self) -> bool {
+        self.workload == other.workload && self.point == other.point
+    }
+
+    /// How many times it is measured where others are measured `rounds` times. A curve has many points, which
+    /// bear each other out.
+    fn rounds(&self, rounds: usize) -> usize {
+        if self.point.is_some() { rounds.min(3) } else { rounds }
+    }
+
+    /// What it runs, for those who wait.
+    fn title(&self) -> String {
+        match self.point {
+            Some(Point { curve, x }) => format!("{} at {x} {}", curve.name, curve.axis.name()),
+            None => self.workload.name().to_owned(),
         }
     }
 
@@ -78,55 +107,71 @@ impl Cell {
 pub(crate) fn run(settings: &Settings, seats: &[Seat]) -> io::Result<Vec<Cell>> {
     let mut cells = cells(settings, seats);
     let (rounds, limit) = (settings.chosen_rounds() as usize, settings.time_limit());
-    let progress = progress_bar(cells.len() * rounds);
+    let item =
+        |cell: &Cell| Item { group: cell.workload.name(), left: cell.rounds(rounds), took: None };
+    let mut progress = Progress::new(cells.iter().map(item).collect());
     for round in 0..rounds {
         for index in turns(&cells, round) {
             let cell = &mut cells[index];
-            let (workload, runtime) = (cell.workload.name(), cell.runtime.name());
-            progress.set_message(format!("round {}/{rounds}: {workload} on {runtime}", round + 1));
+            if round >= cell.rounds(rounds) {
+                continue;
+            }
+            let what = format!("round {}/{rounds}: {}", round + 1, cell.title());
+            progress.begin(&what, cell.runtime.name());
+            let start = Instant::now();
             if !cell.timed_out && !INTERRUPTED.load(Ordering::Relaxed) {
-                let seat = seats.iter().find(|seat| seat.runtime == cell.runtime);
-                let seat = seat.expect("a cell is made for a seat");
-                let ending = process::measure(cell.workload, seat, settings.quick, limit)?;
+                let seat = seat(cell, seats);
+                let ending = process::measure(cell.workload, cell.size, &seat, limit)?;
                 if !cell.record(ending, limit) {
-                    progress.abandon_with_message("interrupted");
+                    progress.finish(true);
                     return Ok(cells);
                 }
             }
-            progress.inc(1);
+            progress.end(index, start.elapsed());
         }
     }
-    progress.finish_and_clear();
+    progress.finish(INTERRUPTED.load(Ordering::Relaxed));
     Ok(cells)
 }
 
-/// What there is to measure, workload by workload.
+/// The runtime of a cell, with the workers that it is to have.
+fn seat(cell: &Cell, seats: &[Seat]) -> Seat {
+    let seat = seats.iter().find(|seat| seat.runtime == cell.runtime);
+    let mut seat = seat.expect("a cell is made for a seat").clone();
+    if let Some(Point { curve, x }) = cell.point
+        && curve.axis == Axis::Workers
+    {
+        seat.workers = x;
+    }
+    seat
+}
+
+/// What there is to measure, workload by workload, and then point by point.
 fn cells(settings: &Settings, seats: &[Seat]) -> Vec<Cell> {
-    let on_all = |workload: Workload| {
-        let runs = move |seat: &&Seat| seat.runtime.runs(workload);
-        let cell = move |seat: &Seat| Cell::new(workload, seat.runtime, settings.quick);
-        seats.iter().filter(runs).map(cell)
-    };
-    settings.chosen_workloads().into_iter().flat_map(on_all).collect()
+    let (quick, mut cells) = (settings.quick, Vec::new());
+    for workload in settings.chosen_workloads() {
+        let seats = seats.iter().filter(|seat| seat.runtime.runs(workload));
+        cells.extend(seats.map(|seat| Cell::new(workload, seat.runtime, quick)));
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    for curve in settings.chosen_curves() {
+        for x in curve.points(quick, cpus.max(settings.workers)) {
+            let seats = seats.iter().filter(|seat| curve.runs(seat.runtime, x));
+            let point = Point { curve, x };
+            cells.extend(seats.map(|seat| Cell::of_curve(point, seat.runtime, quick)));
+        }
+    }
+    cells
 }
 
 /// The order of a round: workload by workload; within one, the runtimes take turns in being
 /// first, so that none always follows the same neighbour.
 fn turns(cells: &[Cell], round: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
-    for group in order.chunk_by_mut(|&a, &b| cells[a].workload == cells[b].workload) {
+    for group in order.chunk_by_mut(|&a, &b| cells[a].belongs_with(&cells[b])) {
         group.rotate_left(round % group.len());
     }
     order
-}
-
-/// What runs and what is left, on stderr; nothing where stderr is no terminal.
-fn progress_bar(measurements: usize) -> ProgressBar {
-    let template = "{bar:30} {pos}/{len} [{elapsed}, {eta} left] {msg}";
-    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    let progress = ProgressBar::new(measurements as u64).with_style(style);
-    progress.enable_steady_tick(Duration::from_millis(250));
-    progress
 }
 
 #[cfg(test)]

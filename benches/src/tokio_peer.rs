@@ -23,7 +23,7 @@ use crate::echo;
 use crate::figures::{Figures, cpu_time, memory, ns_each};
 use crate::http::Conversation;
 use crate::lateness::{Distribution, Lateness, SHORT_SLEEP, before_a_hold, hold, sleep_length};
-use crate::workload::{Size, Workload};
+use crate::workload::{Size, Workload, burn};
 
 /// Runs `main` in a task of a new runtime.
 fn run<T: Send + 'static>(workers: usize, main: impl Future<Output = T> + Send + 'static) -> T {
@@ -48,6 +48,8 @@ pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures
         Workload::Select => run(workers, select(size, 128)),
         Workload::Select1 => run(workers, select(size, 1)),
         Workload::Skynet => run(workers, skynet(size)),
+        Workload::ForkJoin => run(workers, fork_join(size)),
+        Workload::ChannelTree => run(workers, channel_tree(size)),
         Workload::Park => run(workers, park(size)),
         Workload::Timers => run(workers, timers(size)),
         Workload::Hogs => run(workers, hogs(size, workers)),
@@ -58,6 +60,7 @@ pub(crate) fn measure(workload: Workload, size: Size, workers: usize) -> Figures
         | Workload::Http64
         | Workload::Http512
         | Workload::HttpPipelined => unreachable!("servers are not measured inside"),
+        Workload::Switch | Workload::Create => unreachable!("coroutines are not scheduled"),
     }
 }
 
@@ -135,10 +138,12 @@ async fn spawn_join(size: Size) -> Figures {
 
 async fn spawn_batch(size: Size) -> Figures {
     let start = Instant::now();
-    let spawning = |n| tokio::spawn(async move { n });
-    let handles: Vec<_> = (0..size.tasks as u64).map(spawning).collect();
-    assert_eq!(join_all(handles).await, sum_below(size.tasks));
-    Figures::one("ns", ns_each(start, size.tasks))
+    for _ in 0..size.rounds {
+        let spawning = |n| tokio::spawn(async move { n });
+        let handles: Vec<_> = (0..size.tasks as u64).map(spawning).collect();
+        assert_eq!(join_all(handles).await, sum_below(size.tasks));
+    }
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
 }
 
 /// Two tasks that send a number to and fro, each on an unbounded channel of its own.
@@ -289,6 +294,66 @@ fn subtree(first: u64, leaves: u64) -> Pin<Box<dyn Future<Output = u64> + Send>>
         };
         join_all(std::array::from_fn::<_, 10, _>(child)).await
     })
+}
+
+async fn fork_join(size: Size) -> Figures {
+    let start = Instant::now();
+    assert_eq!(halves(0, size.tasks as u64, size.rounds).await, size.tasks as u64);
+    Figures::one("ms", start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// As `subtree` of `blocking/trees.rs`.
+fn halves(first: u64, leaves: u64, steps: usize) -> Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(async move {
+        if leaves == 1 {
+            return burn(first, steps);
+        }
+        let half = leaves / 2;
+        let left = tokio::spawn(halves(first, half, steps));
+        halves(first + half, leaves - half, steps).await + left.await.expect("a task panicked")
+    })
+}
+
+/// Its channels have one sender and one receiver each, so they are Tokio's own.
+async fn channel_tree(size: Size) -> Figures {
+    let start = Instant::now();
+    let mut handles = Vec::with_capacity(2 * size.tasks);
+    let leaf = |_| {
+        let (sender, receiver) = mpsc::channel::<u64>(16);
+        handles.push(tokio::spawn(async move {
+            for number in 0..size.rounds as u64 {
+                sender.send(number).await.expect("the receiver is gone");
+            }
+            0
+        }));
+        receiver
+    };
+    let mut level: Vec<_> = (0..size.tasks).map(leaf).collect();
+    while level.len() > 1 {
+        let mut above = Vec::with_capacity(level.len() / 2);
+        let mut children = level.into_iter();
+        while let (Some(mut left), Some(mut right)) = (children.next(), children.next()) {
+            let (sender, receiver) = mpsc::channel::<u64>(16);
+            handles.push(tokio::spawn(async move {
+                for _ in 0..size.rounds {
+                    let sum = receive(&mut left).await + receive(&mut right).await;
+                    sender.send(sum).await.expect("the receiver is gone");
+                }
+                0
+            }));
+            above.push(receiver);
+        }
+        level = above;
+    }
+    for number in 0..size.rounds as u64 {
+        assert_eq!(receive(&mut level[0]).await, number * size.tasks as u64);
+    }
+    join_all(handles).await;
+    Figures::one("ns", ns_each(start, (2 * size.tasks - 1) * size.rounds))
+}
+
+async fn receive(receiver: &mut mpsc::Receiver<u64>) -> u64 {
+    receiver.recv().await.expect("the sender sends all")
 }
 
 async fn park(size: Size) -> Figures {

@@ -4,6 +4,10 @@
 //! [`Size`], but for the few pairs where a peer cannot reach the full count in bearable time or at
 //! all: those are scaled down here, and the report says to what.
 
+use std::ffi::OsString;
+
+use clap::Args;
+
 use crate::statistics::Better;
 
 /// Something that can run workloads.
@@ -19,6 +23,8 @@ pub(crate) enum Runtime {
     Go,
     /// Go's own HTTP server, for the workloads of that protocol alone: `go` answers them as the others do.
     GoNetHttp,
+    /// Coroutines without a scheduler: the peer for switches.
+    Corosensei,
     /// A single-threaded epoll loop: the floor for servers, not a peer.
     Raw,
     /// Bine with pinned green threads, its default.
@@ -29,12 +35,13 @@ pub(crate) enum Runtime {
 
 impl Runtime {
     /// Every runtime, in the order of the report.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Threads,
         Self::Tokio,
         Self::May,
         Self::Go,
         Self::GoNetHttp,
+        Self::Corosensei,
         Self::Raw,
         Self::Bine,
         Self::BineMigrate,
@@ -48,6 +55,7 @@ impl Runtime {
             Self::May => "may",
             Self::Go => "go",
             Self::GoNetHttp => "go-net-http",
+            Self::Corosensei => "corosensei",
             Self::Raw => "raw",
             Self::Bine => "bine",
             Self::BineMigrate => "bine-migrate",
@@ -56,7 +64,7 @@ impl Runtime {
 
     /// Whether the ratios of the report may be taken against it.
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self, Self::Threads | Self::Tokio | Self::May) || self.is_go()
+        matches!(self, Self::Threads | Self::Tokio | Self::May | Self::Corosensei) || self.is_go()
     }
 
     /// Whether its program is that of `benches/go`.
@@ -66,14 +74,21 @@ impl Runtime {
 
     /// In which way it has less to do in `workload` than the others, whatever the size.
     pub(crate) fn is_spared(self, workload: Workload) -> Option<&'static str> {
-        let bounded = matches!(workload, Workload::Mpmc | Workload::Select | Workload::Select1);
+        let bounded = matches!(
+            workload,
+            Workload::Mpmc | Workload::Select | Workload::Select1 | Workload::ChannelTree
+        );
         // Its producers never wait.
         (self == Self::May && bounded).then_some("channels without a bound")
     }
 
     /// Whether it runs `workload` at all.
     pub(crate) fn runs(self, workload: Workload) -> bool {
+        if workload.is_of_coroutines() {
+            return matches!(self, Self::Corosensei | Self::Bine);
+        }
         match self {
+            Self::Corosensei => false,
             Self::Raw => workload.service().is_some(),
             Self::GoNetHttp => workload.service() == Some(Service::Http),
             // A million OS threads.
@@ -95,6 +110,10 @@ pub(crate) enum Service {
 /// A piece of work that every runtime does in the same way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Workload {
+    /// A coroutine is resumed and suspends, again and again.
+    Switch,
+    /// Coroutines are created, run to their end and dropped, one by one on the same stack.
+    Create,
     /// Many tasks yield, again and again.
     Yield,
     /// One task spawns and joins others one by one.
@@ -116,6 +135,10 @@ pub(crate) enum Workload {
     Select1,
     /// A 10-ary tree of tasks, each the sum of its children's results.
     Skynet,
+    /// A binary tree of tasks whose leaves compute.
+    ForkJoin,
+    /// A binary tree of tasks that send sums upwards, on bounded channels of 16 places.
+    ChannelTree,
     /// Tasks that are spawned and then wait.
     Park,
     /// Tasks that sleep.
@@ -140,19 +163,29 @@ pub(crate) enum Workload {
 }
 
 /// How much of a workload to run; a field that a workload does not use is 0.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Args, Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Size {
     /// Tasks (pairs, leaves, connections, producers and as many consumers).
+    #[arg(long)]
     pub(crate) tasks: usize,
     /// What each task does so many times; how many requests a connection sends at once, if more than one.
+    #[arg(long)]
     pub(crate) rounds: usize,
     /// The shortest sleep (the longest is 3 times this), or the time that a server is under load.
+    #[arg(long)]
     pub(crate) millis: u64,
 }
 
 impl Size {
-    const fn new(tasks: usize, rounds: usize, millis: u64) -> Self {
+    pub(crate) const fn new(tasks: usize, rounds: usize, millis: u64) -> Self {
         Self { tasks, rounds, millis }
+    }
+
+    /// The arguments that a child process reads this from.
+    pub(crate) fn arguments(self) -> Vec<OsString> {
+        let Self { tasks, rounds, millis } = self;
+        let named = [("--tasks", tasks), ("--rounds", rounds), ("--millis", millis as usize)];
+        named.iter().flat_map(|(name, value)| [name.into(), value.to_string().into()]).collect()
     }
 }
 
@@ -184,7 +217,9 @@ const fn server_metrics(cpu: &'static str, rate: &'static str) -> [Metric; 5] {
 
 impl Workload {
     /// Every workload, in the order of the report.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 24] = [
+        Self::Switch,
+        Self::Create,
         Self::Yield,
         Self::SpawnJoin,
         Self::SpawnBatch,
@@ -195,6 +230,8 @@ impl Workload {
         Self::Select,
         Self::Select1,
         Self::Skynet,
+        Self::ForkJoin,
+        Self::ChannelTree,
         Self::Park,
         Self::Timers,
         Self::Hogs,
@@ -210,6 +247,8 @@ impl Workload {
     /// Its name on the command line and in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Switch => "switch",
+            Self::Create => "create",
             Self::Yield => "yield",
             Self::SpawnJoin => "spawnjoin",
             Self::SpawnBatch => "spawnbatch",
@@ -220,6 +259,8 @@ impl Workload {
             Self::Select => "select",
             Self::Select1 => "select-1",
             Self::Skynet => "skynet",
+            Self::ForkJoin => "forkjoin",
+            Self::ChannelTree => "chantree",
             Self::Park => "park",
             Self::Timers => "timers",
             Self::Hogs => "hogs",
@@ -253,16 +294,25 @@ impl Workload {
         }
     }
 
+    /// Whether it is about coroutines, which no scheduler runs.
+    pub(crate) fn is_of_coroutines(self) -> bool {
+        matches!(self, Self::Switch | Self::Create)
+    }
+
     /// What it yields; the first figure is the headline.
     pub(crate) fn metrics(self) -> &'static [Metric] {
         match self {
+            Self::Switch => const { &[lower("ns", "ns to and fro")] },
+            Self::Create => const { &[lower("ns", "ns each")] },
             Self::Yield => const { &[lower("ns", "ns a yield")] },
             Self::SpawnJoin => const { &[lower("ns", "ns each")] },
             Self::SpawnBatch => const { &[lower("ns", "ns each")] },
             Self::PingPong | Self::Pairs => const { &[lower("ns", "ns a round trip")] },
             Self::Mutex => const { &[lower("ns", "ns a lock")] },
-            Self::Mpmc | Self::Select | Self::Select1 => const { &[lower("ns", "ns a message")] },
-            Self::Skynet => const { &[lower("ms", "ms")] },
+            Self::Mpmc | Self::Select | Self::Select1 | Self::ChannelTree => {
+                const { &[lower("ns", "ns a message")] }
+            }
+            Self::Skynet | Self::ForkJoin => const { &[lower("ms", "ms")] },
             Self::Park => {
                 const { &[lower("ns", "ns to spawn and park"), lower("bytes", "bytes a task")] }
             }
@@ -300,9 +350,18 @@ impl Workload {
         let (tasks, rounds) = (count(size.tasks), count(size.rounds));
         let (shortest, longest) = (size.millis, 3 * size.millis);
         match self {
+            Self::Switch => format!("a coroutine is resumed and suspends, {rounds} times"),
+            Self::Create => {
+                format!("{rounds} coroutines, each created, run to its end, dropped, on one stack")
+            }
             Self::Yield => format!("{tasks} tasks yield {rounds} times each"),
             Self::SpawnJoin => format!("one task spawns and joins {tasks} others one by one"),
-            Self::SpawnBatch => format!("one task spawns {tasks} others, then joins them all"),
+            Self::SpawnBatch if size.rounds == 1 => {
+                format!("one task spawns {tasks} others, then joins them all")
+            }
+            Self::SpawnBatch => {
+                format!("one task spawns {tasks} others, then joins them all, {rounds} times")
+            }
             Self::PingPong => format!("two tasks, two unbounded channels, {rounds} round trips"),
             Self::Pairs => format!("{tasks} such pairs at once, {rounds} round trips each"),
             Self::Mutex => format!("{tasks} tasks lock, add 1, unlock {rounds} times each"),
@@ -317,6 +376,12 @@ impl Workload {
                 )
             }
             Self::Skynet => format!("10-ary tree of tasks, {tasks} leaves, sum by join"),
+            Self::ForkJoin => {
+                format!("binary tree of tasks, {tasks} leaves, each computes {rounds} steps")
+            }
+            Self::ChannelTree => format!(
+                "binary tree of tasks, {tasks} leaves, each sends {rounds} numbers, bounded(16)"
+            ),
             Self::Park => format!("{tasks} parked tasks"),
             Self::Timers => format!("{tasks} tasks sleep once, {shortest} to {longest} ms"),
             Self::Hogs => format!(
@@ -344,6 +409,8 @@ impl Workload {
     /// How much of it is run: all of it, or a tenth and less with `quick`.
     pub(crate) fn size(self, quick: bool) -> Size {
         let (full, small) = match self {
+            Self::Switch => (Size::new(1, 5_000_000, 0), Size::new(1, 500_000, 0)),
+            Self::Create => (Size::new(1, 2_000_000, 0), Size::new(1, 200_000, 0)),
             Self::Yield => (Size::new(1_000, 2_000, 0), Size::new(1_000, 200, 0)),
             Self::SpawnJoin => (Size::new(500_000, 1, 0), Size::new(50_000, 1, 0)),
             Self::SpawnBatch => (Size::new(100_000, 1, 0), Size::new(20_000, 1, 0)),
@@ -354,6 +421,8 @@ impl Workload {
             // As many as `select!` has arms.
             Self::Select | Self::Select1 => (Size::new(8, 50_000, 0), Size::new(8, 5_000, 0)),
             Self::Skynet => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
+            Self::ForkJoin => (Size::new(4_096, 50_000, 0), Size::new(1_024, 20_000, 0)),
+            Self::ChannelTree => (Size::new(256, 2_000, 0), Size::new(256, 200, 0)),
             Self::Park => (Size::new(1_000_000, 1, 0), Size::new(100_000, 1, 0)),
             Self::Timers => (Size::new(1_000_000, 1, 1_000), Size::new(100_000, 1, 250)),
             Self::Hogs => (Size::new(100, 1_000, 500), Size::new(100, 400, 200)),
@@ -389,6 +458,22 @@ impl Workload {
         }
         size
     }
+}
+
+/// Computes for `steps` steps, and returns 1: a leaf of [`Workload::ForkJoin`].
+///
+/// # Panics
+///
+/// Never: Marsaglia's xorshift does not come to 0. The compiler does not know that, and has to compute it.
+pub(crate) fn burn(seed: u64, steps: usize) -> u64 {
+    let mut number = seed + 1;
+    for _ in 0..steps {
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+    }
+    assert_ne!(number, 0);
+    1
 }
 
 /// `1000000` as `1M`, `20000` as `20k`: exact, or left as it is.

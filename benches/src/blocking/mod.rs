@@ -21,6 +21,7 @@ use crate::workload::{Size, Workload};
 pub(crate) mod bine;
 pub(crate) mod may;
 pub(crate) mod threads;
+mod trees;
 
 /// A runtime whose tasks block.
 pub(crate) trait Blocking: Sized + 'static {
@@ -93,6 +94,8 @@ pub(crate) fn measure<B: Blocking>(workload: Workload, size: Size, workers: usiz
         Workload::Select => select::<B>(size, 128),
         Workload::Select1 => select::<B>(size, 1),
         Workload::Skynet => skynet::<B>(size),
+        Workload::ForkJoin => trees::fork_join::<B>(size),
+        Workload::ChannelTree => trees::channel_tree::<B>(size),
         Workload::Park => park::<B>(size),
         Workload::Timers => timers::<B>(size),
         Workload::Hogs => hogs::<B>(size, workers),
@@ -103,6 +106,7 @@ pub(crate) fn measure<B: Blocking>(workload: Workload, size: Size, workers: usiz
         | Workload::Http64
         | Workload::Http512
         | Workload::HttpPipelined => unreachable!("servers are not measured inside"),
+        Workload::Switch | Workload::Create => unreachable!("coroutines are not scheduled"),
     })
 }
 
@@ -170,12 +174,14 @@ fn spawn_join<B: Blocking>(size: Size) -> Figures {
     Figures::one("ns", ns_each(start, size.tasks))
 }
 
-/// Spawns `tasks` tasks, then joins them.
+/// Spawns `tasks` tasks, then joins them, `rounds` times.
 fn spawn_batch<B: Blocking>(size: Size) -> Figures {
     let start = Instant::now();
-    let handles: Vec<_> = (0..size.tasks as u64).map(|n| B::spawn(move || n)).collect();
-    assert_eq!(join_all::<B>(handles), sum_below(size.tasks));
-    Figures::one("ns", ns_each(start, size.tasks))
+    for _ in 0..size.rounds {
+        let handles: Vec<_> = (0..size.tasks as u64).map(|n| B::spawn(move || n)).collect();
+        assert_eq!(join_all::<B>(handles), sum_below(size.tasks));
+    }
+    Figures::one("ns", ns_each(start, size.tasks * size.rounds))
 }
 
 /// Two tasks that send a number to and fro, each on an unbounded channel of its own.

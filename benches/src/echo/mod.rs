@@ -27,6 +27,7 @@ pub(crate) fn serve(seat: &Seat, started: fn(u16) -> io::Result<()>) -> io::Resu
         Runtime::Bine => blocking::serve::<Bine<false>>(workers, started, blocking::echo),
         Runtime::BineMigrate => blocking::serve::<Bine<true>>(workers, started, blocking::echo),
         Runtime::Tokio => tokio_peer::serve(workers, started, tokio_peer::echo),
+        Runtime::Corosensei => Err(io::Error::other("coroutines have no sockets")),
         Runtime::Raw => {
             let mut buffer = vec![0; BUFFER];
             raw::serve(started, || (), move |stream, ()| raw::echo(stream, &mut buffer))

@@ -55,6 +55,7 @@ pub(crate) fn serve(seat: &Seat, started: fn(u16) -> io::Result<()>) -> io::Resu
         Runtime::Bine => blocking::serve::<Bine<false>>(workers, started, blocking::http),
         Runtime::BineMigrate => blocking::serve::<Bine<true>>(workers, started, blocking::http),
         Runtime::Tokio => tokio_peer::serve(workers, started, tokio_peer::http),
+        Runtime::Corosensei => Err(io::Error::other("coroutines have no sockets")),
         Runtime::Raw => raw::serve(started, Conversation::new, raw::http),
         Runtime::Go | Runtime::GoNetHttp => Err(go::become_server(seat, Service::Http)),
     }

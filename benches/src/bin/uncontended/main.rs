@@ -7,15 +7,22 @@
 //! hits all of them.
 //!
 //! `... --bin uncontended instructions [NAME]` prints how many instructions those take, and everything else
-//! (or all whose names contain NAME). They are counted by callgrind, which has to be there. On an OS thread
-//! the counts repeat exactly; on a green thread the scheduler's other threads add up to one to them.
+//! (or all whose names contain NAME). They are counted by callgrind, which has to be there.
+//!
+//! `... --bin uncontended check FILE` counts a choice of them, and compares with what FILE has for this
+//! target; `... record FILE` writes them there (`guard.rs`).
 
-use std::process::{Command, ExitCode};
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use bine::runtime::Builder;
 
+mod callgrind;
+mod guard;
 mod operations;
+mod record;
 mod waits;
 
 const LOCKINGS: usize = 2_000_000;
@@ -43,7 +50,9 @@ fn main() -> ExitCode {
             let wanted = arguments.get(1).map_or("", String::as_str);
             return print_instructions(wanted);
         }
-        // What `print_instructions` has callgrind run.
+        [what, file] if what == "check" => return guard::check(Path::new(file)),
+        [what, file] if what == "record" => return guard::record(Path::new(file)),
+        // What callgrind runs.
         [what, place, name, count] if what == "only" => {
             run_only(place, name, count.parse().expect("COUNT is a number"));
         }
@@ -100,55 +109,48 @@ fn run_only(place: &str, name: &str, count: usize) {
 }
 
 fn print_instructions(wanted: &str) -> ExitCode {
-    if print_operations(wanted).and_then(|()| print_waits(wanted)).is_none() {
-        eprintln!("valgrind is not there, or does not run this program");
-        return ExitCode::FAILURE;
+    match print_operations(wanted).and_then(|()| print_waits(wanted)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
 
-fn print_operations(wanted: &str) -> Option<()> {
+/// What an operation takes in one more of many rounds. A clock that is looked at now and then weighs little.
+fn operation_instructions(place: &str, name: &str) -> io::Result<f64> {
+    callgrind::instructions(place, name, 20_000)
+}
+
+/// The same for a round of a wait, which is longer.
+fn wait_instructions(name: &str) -> io::Result<f64> {
+    callgrind::instructions(GREEN, name, 4_000)
+}
+
+fn print_operations(wanted: &str) -> io::Result<()> {
     println!("{OS:>9}{GREEN:>9}   instructions of");
     for group in groups() {
-        let (base, rest) = group.split_first()?;
+        let (base, rest) = group.split_first().expect("a group has its loop");
         let wanted: Vec<_> = rest.iter().filter(|one| one.name.contains(wanted)).collect();
         if wanted.is_empty() {
             continue;
         }
-        let without = [instructions(OS, base.name)?, instructions(GREEN, base.name)?];
+        let without =
+            [operation_instructions(OS, base.name)?, operation_instructions(GREEN, base.name)?];
         for Operation { name, .. } in wanted {
-            let os = instructions(OS, name)? - without[0];
-            let green = instructions(GREEN, name)? - without[1];
-            println!("{os:9.1}{green:9.0}   {name}");
+            let os = operation_instructions(OS, name)? - without[0];
+            let green = operation_instructions(GREEN, name)? - without[1];
+            println!("{os:9.1}{green:9.1}   {name}");
         }
     }
-    Some(())
+    Ok(())
 }
 
-fn print_waits(wanted: &str) -> Option<()> {
+fn print_waits(wanted: &str) -> io::Result<()> {
     println!("{GREEN:>18}   instructions of a wait, with the wake-up and the change of threads");
     for Wait { name, each, .. } in waits::WAITS.iter().filter(|wait| wait.name.contains(wanted)) {
-        println!("{:18.0}   {name}", instructions(GREEN, name)? / *each as f64);
+        println!("{:18.1}   {name}", wait_instructions(name)? / *each as f64);
     }
-    Some(())
-}
-
-/// What one more round adds to a run.
-fn instructions(place: &str, name: &str) -> Option<f64> {
-    let (few, many) = (1_000, 21_000);
-    let more = collected(place, name, many)? - collected(place, name, few)?;
-    Some(more / (many - few) as f64)
-}
-
-/// The instructions of a process that does nothing but that, so many times.
-fn collected(place: &str, name: &str, count: usize) -> Option<f64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe().ok()?)
-        .args(["only", place, name, &count.to_string()])
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stderr).ok()?;
-    let line = text.lines().find(|line| line.contains("Collected"))?;
-    line.rsplit(' ').next()?.parse().ok()
+    Ok(())
 }

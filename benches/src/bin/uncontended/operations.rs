@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use bine::channel::{self, select};
+use bine::coroutine::{Coroutine, Yielder};
 use bine::sync::{
     Barrier, Condvar, Event, LazyLock, Mutex, Notify, Once, OnceLock, RwLock, Semaphore, WaitGroup,
     broadcast, mpsc, oneshot, watch,
@@ -124,6 +125,13 @@ pub(crate) static OTHERS: &Groups = &[
         }),
     ],
     &[
+        operation!("nothing resumed", (), |it| black_box(it)),
+        operation!("Coroutine: resume, suspend", doubling(), |it| black_box(it.resume(1))),
+        alone!("Coroutine: new, resume, drop", {
+            Coroutine::<u64, (), u64>::new(|_: &_, number| 2 * number).resume(1)
+        }),
+    ],
+    &[
         operation!("nothing sent", (), |it| black_box(it)),
         operation!("mpsc::channel: send, recv", mpsc::channel(), |it| {
             it.0.send(1_u64).unwrap();
@@ -176,6 +184,14 @@ pub(crate) static OTHERS: &Groups = &[
         }),
     ],
 ];
+
+fn doubling() -> Coroutine<u64, u64, ()> {
+    Coroutine::new(|yielder: &Yielder<u64, u64>, mut number| {
+        loop {
+            number = yielder.suspend(2 * number);
+        }
+    })
+}
 
 fn done() -> Once {
     let once = Once::new();

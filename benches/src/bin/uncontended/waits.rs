@@ -2,6 +2,8 @@
 //! wake-ups that end them, and changes from one thread to the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bine::channel;
 use bine::sync::{
@@ -62,6 +64,18 @@ fn pair<T>(make: impl Fn() -> T) -> (Arc<T>, Arc<T>) {
 pub(crate) static WAITS: &[Wait] = &[
     // Not a wait: the change of threads alone.
     wait!("yield_now", 2, (), |_it| thread::yield_now(), thread::yield_now()),
+    Wait { name: "spawn, join", each: 1, run: |count| (0..count).for_each(|_| spawn_and_join(1)) },
+    Wait {
+        name: "spawn 100, join 100",
+        each: 1,
+        run: |count| (0..count / 100).for_each(|_| spawn_and_join(100)),
+    },
+    Wait { name: "park, unpark", each: 2, run: |count| parks(count, thread::park) },
+    Wait {
+        name: "park_timeout, unpark: with a timer set and cancelled",
+        each: 2,
+        run: |count| parks(count, || thread::park_timeout(Duration::from_secs(3600))),
+    },
     wait!("Mutex", 2, Mutex::new(()), |it| hold(it.lock().unwrap()), hold(it.lock().unwrap())),
     wait!(
         "RwLock, write",
@@ -114,6 +128,37 @@ pub(crate) static WAITS: &[Wait] = &[
         select_of_eight(r)
     ),
 ];
+
+/// Spawns so many at once, and joins them all.
+fn spawn_and_join(count: u64) {
+    let handles: Vec<_> = (0..count).map(|number| bine::spawn(move || number)).collect();
+    let sum: u64 = handles.into_iter().map(|handle| handle.join().unwrap()).sum();
+    assert_eq!(sum, count * (count - 1) / 2);
+}
+
+/// Two threads that wake each other in turns, `count` times each.
+fn parks(count: usize, park: fn()) {
+    let mine = Arc::new(AtomicBool::new(true));
+    let (others, first) = (Arc::clone(&mine), thread::current());
+    let wait_for = move |turn: &AtomicBool, mine| {
+        while turn.load(Ordering::Acquire) != mine {
+            park();
+        }
+    };
+    let second = bine::spawn(move || {
+        for _ in 0..count {
+            wait_for(&others, false);
+            others.store(true, Ordering::Release);
+            first.unpark();
+        }
+    });
+    for _ in 0..count {
+        wait_for(&mine, true);
+        mine.store(false, Ordering::Release);
+        second.thread().unpark();
+    }
+    second.join().unwrap();
+}
 
 /// Holds the lock while the other comes to wait for it.
 fn hold<T>(lock: T) {
