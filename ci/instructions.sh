@@ -17,5 +17,5 @@ command -v valgrind >/dev/null || install valgrind libc6-dbg ||
 what=check
 [[ "${1:-}" != --update ]] || what=record
 
-cargo build --release -p bine-benches --bin uncontended
+cargo build --release -p bine-benches --no-default-features --bin uncontended
 "$target_dir/release/uncontended" "$what" benches/instructions.txt
