@@ -159,3 +159,12 @@ pub(crate) fn stack_pointer() -> usize {
     unsafe { asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
 }
+
+/// Has the processor fetch the cache line of `address`, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    // SAFETY: a hint, which does not fault.
+    unsafe {
+        asm!("prfm pldl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+}

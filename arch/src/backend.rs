@@ -18,4 +18,4 @@ compile_error!(
     "bine has no context switch for this architecture: only for x86_64, aarch64 and riscv64"
 );
 
-pub(crate) use arch::{prepare, stack_pointer, switch, switch_final};
+pub(crate) use arch::{prefetch, prepare, stack_pointer, switch, switch_final};

@@ -189,5 +189,19 @@ pub unsafe fn switch_final(to: Context, arg: usize) -> ! {
     unsafe { backend::switch_final(to, arg) }
 }
 
+impl Context {
+    /// Has the processor fetch what [`switch`] reads first, for whoever is about to continue this.
+    #[inline(always)]
+    pub fn prefetch(self) {
+        prefetch(self.0);
+    }
+}
+
+/// Has the processor fetch the cache line of `address`, which need not be valid.
+#[inline(always)]
+pub fn prefetch<T>(address: *const T) {
+    crate::backend::prefetch(address.cast());
+}
+
 #[cfg(test)]
 mod tests;

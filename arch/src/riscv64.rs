@@ -164,3 +164,7 @@ pub(crate) fn stack_pointer() -> usize {
     unsafe { asm!("mv {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
 }
+
+/// Nothing: the base instruction set has no such hint.
+#[inline(always)]
+pub(crate) fn prefetch(_address: *const u8) {}

@@ -84,8 +84,9 @@
 //! a large frame in turn, and 15 pages on riscv64, where it does not.
 //!
 //! The guard page is made by `MADV_GUARD_INSTALL` (Linux 6.13), which marks it in the page table,
-//! leaves the slab one mapping, and is done when a slot is lent for the first time. A million
-//! stacks need a few dozen mappings. Where the kernel answers `EINVAL`, or the environment variable
+//! leaves the slab one mapping, and is done when a slot is lent for the first time; from 16 stacks on
+//! up to 15 of those to come, a sixteenth of what there is, are guarded by the same system call where
+//! the kernel can (Linux 6.15). A million stacks need a few dozen mappings. Where the kernel answers `EINVAL`, or the environment variable
 //! `BINE_STACK_GUARD` is `mprotect` when the first stack is reserved, or the crate is built with
 //! `--cfg bine_mprotect_guards`, guards are made by `mprotect(PROT_NONE)`. Each stack then costs
 //! two of the process's mappings, of which there are 65,530 by default (`vm.max_map_count`): so

@@ -165,3 +165,12 @@ pub(crate) fn stack_pointer() -> usize {
     unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
 }
+
+/// Has the processor fetch the cache line of `address`, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    // SAFETY: a hint, which does not fault.
+    unsafe {
+        asm!("prefetcht0 [{}]", in(reg) address, options(readonly, nostack, preserves_flags))
+    };
+}

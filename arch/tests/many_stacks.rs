@@ -40,7 +40,8 @@ fn a_million_guarded_stacks_need_few_mappings() {
     }
     let after = (mappings(), status("VmRSS:"), status("VmPTE:"));
     let stats = stack::stats();
-    assert_eq!((stats.guarded, stats.lent), (count, count));
+    assert_eq!(stats.lent, count);
+    assert!((count..count + 16).contains(&stats.guarded), "some ahead of their use: {stats:?}");
     assert!(stats.slabs < 80, "{stats:?}");
     if cfg!(bine_sanitize = "thread") {
         eprintln!("skipped: mappings, of which the sanitizer makes more as memory is used");

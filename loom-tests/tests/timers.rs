@@ -8,7 +8,7 @@ use bine_loom_tests::model;
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicBool, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
-use bine_runtime::protocol::{NEVER, Timers};
+use bine_runtime::protocol::{NEVER, Timers, Wake};
 use loom::thread;
 
 /// Some ticks of the wheel.
@@ -16,71 +16,84 @@ const EARLY: u64 = 2 << 16;
 const DEADLINE: u64 = 5 << 16;
 const LATE: u64 = 9 << 16;
 
-/// What a timer wakes: on its waiter's stack, as the timer itself.
+/// A waiter: on its stack, as the flag of its timer.
 struct Target {
-    /// Read by every clone and written by the waiter when its wait is over: loom reports a clone
-    /// that is not over by then.
+    /// Read by whoever wakes it and written by the waiter when its wait is over: loom reports a
+    /// wake-up that is not over by then.
     waits: UnsafeCell<bool>,
-    woken: Arc<AtomicBool>,
+    queued: Queued,
+}
+
+/// What is left to be done for one that was woken, who may be gone.
+#[derive(Clone)]
+struct Queued {
+    runs: Arc<AtomicBool>,
     fired: Arc<Count>,
 }
 
+#[derive(Clone, Copy)]
+struct Name(*const Target);
+
 // SAFETY: the model's claim: after the wait nobody but the waiter has access. loom checks it.
-unsafe impl Sync for Target {}
+unsafe impl Send for Name {}
+
+impl Wake for Name {
+    type Woken = Queued;
+
+    unsafe fn wake(self) -> Option<Queued> {
+        // SAFETY: the waiter waits.
+        let target = unsafe { &*self.0 };
+        // SAFETY: as above.
+        target.waits.with(|waits| assert!(unsafe { *waits }, "the waiter has gone"));
+        Some(target.queued.clone())
+    }
+}
 
 impl Target {
     fn new() -> Self {
-        Self {
-            waits: UnsafeCell::new(true),
-            woken: Arc::new(AtomicBool::new(false)),
-            fired: Arc::new(Count::new(0)),
-        }
-    }
-
-    fn wake(&self) {
-        self.fired.fetch_add(1, Counting);
-        self.woken.store(true, Ordering::Relaxed);
+        let queued =
+            Queued { runs: Arc::new(AtomicBool::new(false)), fired: Arc::new(Count::new(0)) };
+        Self { waits: UnsafeCell::new(true), queued }
     }
 
     /// Waits with a deadline, and then takes the target back.
-    fn wait(self, timers: &Timers<Self>, deadline: u64, wait: impl FnOnce(&Self)) -> usize {
-        timers.with_deadline(&self, deadline, || wait(&self));
+    fn wait(self, timers: &Timers<Name>, deadline: u64, wait: impl FnOnce(&Self)) -> usize {
+        timers.with_deadline(Name(&raw const self), deadline, || wait(&self));
         // SAFETY: the wait is over.
         self.waits.with_mut(|waits| unsafe { *waits = false });
-        self.fired.load(Counting)
+        self.queued.fired.load(Counting)
     }
 
     fn sleep(&self) {
-        while !self.woken.load(Ordering::Relaxed) {
+        while !self.queued.runs.load(Ordering::Relaxed) {
             thread::yield_now();
         }
     }
 }
 
-impl Clone for Target {
-    fn clone(&self) -> Self {
-        // SAFETY: the waiter waits.
-        self.waits.with(|waits| assert!(unsafe { *waits }, "the waiter has gone"));
-        Self { waits: UnsafeCell::new(true), woken: self.woken.clone(), fired: self.fired.clone() }
+impl Queued {
+    fn queue(&self) {
+        self.fired.fetch_add(1, Counting);
+        self.runs.store(true, Ordering::Relaxed);
     }
 }
 
 /// `Core::fire_timers`, and how many it woke.
-fn fire(timers: &Timers<Target>, now: u64) -> usize {
+fn fire(timers: &Timers<Name>, now: u64) -> usize {
     if timers.next() > now {
         return 0;
     }
     fire_anyway(timers, now)
 }
 
-fn fire_anyway(timers: &Timers<Target>, now: u64) -> usize {
+fn fire_anyway(timers: &Timers<Name>, now: u64) -> usize {
     let mut due = Vec::new();
     assert!(!timers.fire(now, &mut due));
-    due.iter().for_each(Target::wake);
+    due.iter().for_each(Queued::queue);
     due.len()
 }
 
-fn firer(timers: &Arc<Timers<Target>>) -> thread::JoinHandle<usize> {
+fn firer(timers: &Arc<Timers<Name>>) -> thread::JoinHandle<usize> {
     let timers = timers.clone();
     thread::spawn(move || fire_anyway(&timers, LATE))
 }
@@ -94,6 +107,21 @@ fn a_cancellation_against_a_thief_that_fires() {
         Target::new().wait(&timers, DEADLINE, |_| {});
         assert!(thief.join().unwrap() <= 1);
         assert!(timers.is_empty(), "fired or cancelled");
+    });
+}
+
+/// The wait ends for another reason while a thief finds nothing due.
+#[test]
+fn a_cancellation_against_a_thief_that_finds_nothing_due() {
+    model("timers::a_cancellation_against_a_thief_that_finds_nothing_due", || {
+        let timers = Arc::new(Timers::new(0));
+        let thief = {
+            let timers = timers.clone();
+            thread::spawn(move || assert_eq!(fire_anyway(&timers, EARLY), 0))
+        };
+        assert_eq!(Target::new().wait(&timers, DEADLINE, |_| {}), 0);
+        thief.join().unwrap();
+        assert!(timers.is_empty(), "cancelled");
     });
 }
 
@@ -169,7 +197,7 @@ fn two_thieves_against_a_cancellation() {
 }
 
 /// Neighbours in one slot: a waiter that moved to another worker cancels, the second one's timer is
-/// linked to the first one's, and a thief fires.
+/// linked to the first one's in the wheel, and a thief fires.
 #[test]
 fn neighbours_in_a_slot_cancel_and_fire() {
     model("timers::neighbours_in_a_slot_cancel_and_fire", || {

@@ -11,7 +11,7 @@ use bine_loom_tests::model;
 use bine_runtime::primitive::Arc;
 use bine_runtime::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
 use bine_runtime::primitive::cell::UnsafeCell;
-use bine_runtime::protocol::{Commit, Timers, Token, Unpark, UserToken};
+use bine_runtime::protocol::{Commit, Timers, Token, Unpark, UserToken, Wake};
 use loom::sync::Notify;
 use loom::thread;
 
@@ -26,7 +26,7 @@ struct Green {
     queued: Notify,
     /// The time. Relaxed: no waker relies on it.
     clock: AtomicU64,
-    timers: Timers<Arc<Green>>,
+    timers: Timers<Waiting>,
     /// Of each unparker, written before its unpark.
     messages: [UnsafeCell<u32>; 2],
     /// What the thread waits for, of each unparker. Relaxed: the token alone makes it visible.
@@ -37,6 +37,22 @@ struct Green {
 unsafe impl Sync for Green {}
 // SAFETY: as above.
 unsafe impl Send for Green {}
+
+/// Names one that waits.
+#[derive(Clone, Copy)]
+struct Waiting(*const Green);
+
+// SAFETY: as above.
+unsafe impl Send for Waiting {}
+
+impl Wake for Waiting {
+    type Woken = Self;
+
+    unsafe fn wake(self) -> Option<Self> {
+        // SAFETY: it waits, and has not ended.
+        (unsafe { &*self.0 }.token.unpark() == Unpark::Schedule).then_some(self)
+    }
+}
 
 impl Green {
     fn new() -> Arc<Self> {
@@ -61,7 +77,7 @@ impl Green {
     /// `wait::park_until`.
     fn wait_until(this: &Arc<Self>, deadline: u64) {
         if !this.token.try_consume() {
-            this.timers.with_deadline(this, deadline, || this.switch());
+            this.timers.with_deadline(Waiting(Arc::as_ptr(this)), deadline, || this.switch());
         }
     }
 
@@ -118,7 +134,10 @@ impl Green {
         self.clock.store(LATE, Ordering::Relaxed);
         let mut due = Vec::new();
         assert!(!self.timers.fire(LATE, &mut due));
-        due.iter().for_each(|green| green.wake());
+        for Waiting(green) in due {
+            // SAFETY: taken out of PARKED, it does not end before it is queued.
+            unsafe { &*green }.queued.notify();
+        }
     }
 }
 

@@ -126,7 +126,7 @@ pub mod protocol {
     pub use crate::roll::{Links, Member, Roll};
     pub use crate::run_next::RunNext;
     pub use crate::settling::Settling;
-    pub use crate::timer::{NEVER, Timers};
+    pub use crate::timer::{NEVER, Timers, Wake};
     pub use crate::token::{Commit, Token, Unpark};
     pub use crate::user_token::UserToken;
 }

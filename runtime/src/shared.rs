@@ -27,7 +27,7 @@ use crate::settling::Settling;
 use crate::task::{ANYWHERE, Task, TaskRef};
 use crate::timer::{NEVER, Timers};
 use crate::wait::{self, Unparker};
-use crate::worker::{self, Core, Runnable, Visible};
+use crate::worker::{self, Core, Runnable, Visible, Waiting};
 
 pub(crate) use self::spawn::{Place, SpawnOptions, spawn_on};
 
@@ -36,7 +36,7 @@ pub(crate) struct Remote {
     pub(crate) fresh: Stealer<Runnable>,
     pub(crate) ready: Stealer<Runnable>,
     pub(crate) inbox: Inbox<Task>,
-    pub(crate) timers: Timers<TaskRef>,
+    pub(crate) timers: Timers<Waiting>,
     /// Set before the worker first sleeps.
     pub(crate) thread: OnceLock<thread::Thread>,
     /// How many threads have started there, have not ended and can run nowhere else. A hint.
@@ -228,7 +228,8 @@ impl Shared {
     }
 
     /// Queues a thread that was taken out of PARKED by somebody who is no worker of this runtime.
-    /// The caller holds a reference to the thread beside the run reference that it gives away.
+    /// The caller keeps the runtime: by a reference to the thread beside the run reference that it gives
+    /// away, or as the monitor.
     pub(crate) fn schedule_from_outside(&self, task: NonNull<Task>) {
         // SAFETY: the run reference is the caller's. Relaxed: acquired with the token.
         match unsafe { task.as_ref() }.home.load(Ordering::Relaxed) {

@@ -365,6 +365,24 @@ impl Task {
     }
 }
 
+/// To be called by a worker when it has spawned some hundred threads since the last time.
+///
+/// The heaps that glibc gives to threads grow by one page at a time, which is a system call that locks the
+/// address space for every 18 cells or so, while other workers take that lock to guard stacks. A block
+/// that is taken and given back at once has the heap grow by that. Where the heap has room, or with other
+/// allocators, this is one allocation.
+#[cold]
+pub(crate) fn make_room_for_cells() {
+    const ROOM: alloc::Layout = alloc::Layout::new::<[u8; 60 << 10]>();
+    // SAFETY: the layout is not empty, and the block is not used.
+    unsafe {
+        let block = std::hint::black_box(alloc::alloc(ROOM));
+        if !block.is_null() {
+            alloc::dealloc(block, ROOM);
+        }
+    }
+}
+
 /// A counted reference to a green thread's cell.
 pub(crate) struct TaskRef(NonNull<Task>);
 

@@ -26,7 +26,6 @@ pub use crate::modelled::token::{
 
 #[cfg(not(bine_loom))]
 mod on_threads {
-    use std::mem::ManuallyDrop;
     use std::ptr::NonNull;
     use std::sync::Arc;
     use std::task::Waker;
@@ -37,7 +36,7 @@ mod on_threads {
     use crate::shared::Shared;
     use crate::task::{ANYWHERE, Task, TaskRef};
     use crate::token::Unpark;
-    use crate::worker::{self, Core, Runnable};
+    use crate::worker::{self, Core, Runnable, Waiting};
     use crate::{clock, contained, deadlines};
     use std::sync::atomic::Ordering;
 
@@ -317,10 +316,8 @@ mod on_threads {
         if this.token.try_consume() {
             return;
         }
-        // SAFETY: the run reference is borrowed for the length of the wait, and not dropped.
-        let target = ManuallyDrop::new(unsafe { TaskRef::from_owned(task) });
         let timers = &core.remote().timers;
-        timers.with_deadline(&target, clock::nanos_of(deadline), || core.park(task));
+        timers.with_deadline(Waiting(task), clock::nanos_of(deadline), || core.park(task));
     }
 
     /// Whether [`park`] would unwind now.

@@ -49,11 +49,11 @@ use crossbeam_deque::Worker as Deque;
 use crate::queue::LocalQueue;
 use crate::run_next::RunNext;
 use crate::shared::{Remote, Shared};
-use crate::task::{ANYWHERE, Task};
+use crate::task::{self, ANYWHERE, Task};
 use crate::token::Commit;
 use crate::unwinding;
 
-pub(crate) use self::queues::fire;
+pub(crate) use self::queues::{Waiting, fire};
 
 /// Operations that may succeed without waiting before a thread yields.
 const OPERATION_BUDGET: u32 = 128;
@@ -270,6 +270,7 @@ impl Core {
     #[cold]
     fn next_ids(&self) -> io::Result<u64> {
         self.shared().check_process()?;
+        task::make_room_for_cells();
         let start = crate::thread::allocate_ids(ID_BLOCK);
         self.ids.set((start + 1, start + ID_BLOCK));
         Ok(start)

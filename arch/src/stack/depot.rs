@@ -18,6 +18,9 @@ const LAST_SLAB: usize = 4 << 30;
 /// How many slabs there are before the first of the largest.
 const DOUBLINGS: usize = (LAST_SLAB / FIRST_SLAB).ilog2() as usize;
 
+/// A slot is guarded ahead of its use for so many that are guarded.
+const GUARDED_BEFORE_ONE_AHEAD: usize = 16;
+
 /// The free slots of a class. The account is on a cache line of its own: spawning touches it from
 /// any thread.
 #[repr(align(128))]
@@ -215,26 +218,35 @@ impl Depot {
     ///
     /// On a promise, this fails only if the kernel refuses a guard.
     pub(super) fn take(&self) -> io::Result<Slot> {
-        let slot = {
+        let (fresh, ahead) = {
             let mut slots = self.lock();
             if let Some(slot) = slots.take_free() {
                 return Ok(slot);
             }
-            match slots.carve() {
-                Some(slot) => slot,
-                None => return self.take_beyond_promise(slots),
+            let ahead = self.promise_ahead(&slots);
+            match slots.carve(1 + ahead) {
+                Some(fresh) => (fresh, ahead),
+                None => {
+                    self.withdraw(ahead);
+                    return self.take_beyond_promise(slots);
+                }
             }
         };
         // Without the lock: this is a system call, and other workers start green threads too.
-        match guard_mechanism().install(slot, self.class) {
-            Ok(()) => Ok(slot),
-            Err(e) => {
-                let mut slots = self.lock();
-                slots.guarded -= 1;
-                slots.fresh.push_front(FreshSlots::one(slot, self.class));
-                Err(e)
-            }
-        }
+        let guarded = guard_mechanism().install_all(&fresh);
+        let taken = self.lock().accept_guarded(fresh, guarded);
+        self.withdraw(ahead);
+        taken
+    }
+
+    /// How many slots are guarded together with the next fresh one, since more will be wanted: where
+    /// stacks were many. They are out of the depot meanwhile, so they are promised to the caller.
+    fn promise_ahead(&self, slots: &Slots) -> usize {
+        let ahead =
+            (slots.guarded / GUARDED_BEFORE_ONE_AHEAD).min(GuardMechanism::MOST_AT_ONCE - 1);
+        let possible =
+            ahead > 0 && guard_mechanism().guards_many() && self.try_promise(ahead).is_ok();
+        if possible { ahead } else { 0 }
     }
 
     /// There was no promise (two stacks were taken on one permit): grow, and take what came.
@@ -333,7 +345,7 @@ impl Depot {
                     continue;
                 }
             }
-            slots.guard_one(self.class)?;
+            slots.guard_one()?;
             self.add_capacity(1);
         }
         Ok(())
@@ -400,32 +412,46 @@ impl Slots {
         Some(slot)
     }
 
-    /// Carves a fresh slot, for a caller who will guard it.
-    fn carve(&mut self) -> Option<Slot> {
+    /// Carves fresh slots, up to `most`, for a caller who will guard them.
+    fn carve(&mut self, most: usize) -> Option<FreshSlots> {
         let fresh = self.fresh.front_mut()?;
-        let slot = fresh.carve();
+        let carved = fresh.split(most);
         if fresh.left() == 0 {
             self.fresh.pop_front();
         }
-        self.guarded += usize::from(slot.is_some());
-        slot
+        self.guarded += carved.left();
+        Some(carved)
+    }
+
+    /// The first of the slots that were carved and are `guarded`, if they are; the others are free.
+    fn accept_guarded(
+        &mut self,
+        mut fresh: FreshSlots,
+        guarded: io::Result<()>,
+    ) -> io::Result<Slot> {
+        if let Err(e) = guarded {
+            self.guarded -= fresh.left();
+            self.fresh.push_front(fresh);
+            return Err(e);
+        }
+        let slot = fresh.carve().expect("at least one was carved");
+        let ahead = std::iter::from_fn(|| fresh.carve());
+        match self.clean.try_reserve(GuardMechanism::MOST_AT_ONCE) {
+            Ok(()) => self.clean.extend(ahead),
+            // There is room for all slots there.
+            Err(_) => ahead.for_each(|slot| self.recycled.push_front(slot)),
+        }
+        Ok(slot)
     }
 
     /// Guards a fresh slot ahead of its use.
-    fn guard_one(&mut self, class: SizeClass) -> io::Result<()> {
+    fn guard_one(&mut self) -> io::Result<()> {
         self.clean.try_reserve(1)?;
-        let Some(slot) = self.carve() else { return Ok(()) };
-        match guard_mechanism().install(slot, class) {
-            Ok(()) => {
-                self.clean.push(slot);
-                Ok(())
-            }
-            Err(e) => {
-                self.guarded -= 1;
-                self.fresh.push_front(FreshSlots::one(slot, class));
-                Err(e)
-            }
-        }
+        let Some(fresh) = self.carve(1) else { return Ok(()) };
+        let guarded = guard_mechanism().install_all(&fresh);
+        let slot = self.accept_guarded(fresh, guarded)?;
+        self.clean.push(slot);
+        Ok(())
     }
 }
 

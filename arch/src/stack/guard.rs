@@ -5,15 +5,25 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::class::{SizeClass, guard_size};
-use super::slab::Slot;
+use super::slab::{FreshSlots, Slot};
 use crate::valgrind;
 
 /// `MADV_GUARD_INSTALL` of `<asm-generic/mman-common.h>`, the same on all architectures.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// Stands for the calling process where a pidfd is expected (Linux 6.15), the same everywhere.
+const PIDFD_SELF_THREAD_GROUP: libc::c_int = -10001;
+
+/// Whether the kernel makes several guards at once.
+static BATCHES: AtomicU8 = AtomicU8::new(UNTRIED);
+const UNTRIED: u8 = 0;
+const WORK: u8 = 1;
+const REFUSED: u8 = 2;
 
 /// Forces the fallback when it is set to `mprotect`.
 const ENVIRONMENT: &str = "BINE_STACK_GUARD";
@@ -60,9 +70,27 @@ impl GuardMechanism {
         Ok(*MECHANISM.get_or_init(|| mechanism))
     }
 
+    /// How many guards are made by one system call at most: its arguments lie on a stack.
+    pub(super) const MOST_AT_ONCE: usize = 16;
+
+    /// Whether to make several guards at once takes less than one after the other.
+    pub(super) fn guards_many(self) -> bool {
+        // Relaxed: a hint.
+        self == Self::Madvise && BATCHES.load(Ordering::Relaxed) != REFUSED
+    }
+
+    /// [`install`](Self::install) for all of `fresh`, or for some, and an error.
+    pub(super) fn install_all(self, fresh: &FreshSlots) -> io::Result<()> {
+        let many = (2..=Self::MOST_AT_ONCE).contains(&fresh.left()) && self.guards_many();
+        if many && madvise_guards(fresh) {
+            return Ok(());
+        }
+        fresh.slots().try_for_each(|slot| self.install(slot, fresh.class()))
+    }
+
     /// Makes the bottom page of `slot` its guard, and the rest a stack. To do it twice does no
     /// harm.
-    pub(super) fn install(self, slot: Slot, class: SizeClass) -> io::Result<()> {
+    fn install(self, slot: Slot, class: SizeClass) -> io::Result<()> {
         match self {
             Self::Madvise => match madvise_guard(slot) {
                 // The kernel knows guards, but not here: the memory was locked (mlockall) since the
@@ -100,6 +128,43 @@ fn madvise_guard(slot: Slot) -> io::Result<()> {
             return Err(error);
         }
     }
+}
+
+/// Guards all of `fresh`, up to [`GuardMechanism::MOST_AT_ONCE`], by one system call: of 0.7 to 0.9 us
+/// that it takes to guard a stack, 0.55 are left then, and the lock of the address space, which page
+/// faults and the allocator want as well, is taken once. False if that could not be done, as before
+/// Linux 6.15; some may be guarded.
+fn madvise_guards(fresh: &FreshSlots) -> bool {
+    let nothing = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+    let mut pages = [nothing; GuardMechanism::MOST_AT_ONCE];
+    for (page, slot) in pages.iter_mut().zip(fresh.slots()) {
+        page.iov_base = slot.guard_page().as_ptr().cast();
+        page.iov_len = guard_size();
+    }
+    let count = fresh.left();
+    // SAFETY: as in `madvise_guard`, for each of them; `pages` has that many.
+    let advised = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            PIDFD_SELF_THREAD_GROUP,
+            pages.as_ptr(),
+            count,
+            MADV_GUARD_INSTALL,
+            0,
+        )
+    };
+    let mut done = usize::try_from(advised).is_ok_and(|bytes| bytes == count * guard_size());
+    if done && BATCHES.load(Ordering::Relaxed) == UNTRIED {
+        // An emulator may say what is not so.
+        done = fresh.slots().last().is_some_and(is_unreadable);
+    }
+    // A signal may have come in between: then there is a next time.
+    let interrupted =
+        advised == -1 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+    if !interrupted {
+        BATCHES.store(if done { WORK } else { REFUSED }, Ordering::Relaxed);
+    }
+    done
 }
 
 /// Whether the guard page of `slot` is one, found out without a fault: a system call that reads a

@@ -182,9 +182,22 @@ impl FreshSlots {
         unsafe { libc::munmap(self.next.0.as_ptr().cast(), bytes) };
     }
 
-    /// One fresh slot that was carved but could not be guarded.
-    pub(super) fn one(slot: Slot, class: SizeClass) -> Self {
-        Self { next: slot, left: 1, class }
+    /// Carves up to `most` slots, which lie side by side.
+    pub(super) fn split(&mut self, most: usize) -> Self {
+        let carved = Self { left: most.min(self.left), ..*self };
+        self.left -= carved.left;
+        // SAFETY: stays within the slab, or at its end when all were carved.
+        self.next = Slot(unsafe { self.next.0.add(self.class.stride() * carved.left) });
+        carved
+    }
+
+    /// The slots, from the lowest on.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        Extent { first: self.next, count: self.left, class: self.class }.slots()
+    }
+
+    pub(super) fn class(&self) -> SizeClass {
+        self.class
     }
 
     /// Carves the next slot.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use std::{error, fmt, io};
 
 use crate::deadlines::{Deadlines, Expired};
-use crate::{clock, interrupt, worker};
+use crate::worker::{self, Waiting};
+use crate::{clock, interrupt};
 
 /// The error of what took too long; see [`timeout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +106,11 @@ pub fn timeout_at<F: FnOnce() -> T, T>(deadline: Instant, f: F) -> Result<T, Ela
 /// Runs `f` with a timer set that has the calling green thread look at its deadlines.
 fn with_timer<T>(deadline: Instant, f: impl FnOnce() -> T) -> T {
     let Some((core, task)) = worker::green() else { return f() };
-    // A reference of its own, which keeps the cell and the timers: this may be a coroutine's frame,
-    // and end after the thread.
-    let target = interrupt::reference_to(task);
+    // Keeps the cell and the timers: this may be a coroutine's frame, and end after the thread.
+    let reference = interrupt::reference_to(task);
     let timers = &core.remote().timers;
     let (mut f, mut value) = (Some(f), None);
-    timers.with_deadline(&target, clock::nanos_of(deadline), || {
+    timers.with_deadline(Waiting(reference.as_ptr()), clock::nanos_of(deadline), || {
         value = f.take().map(|f| f());
     });
     match f {

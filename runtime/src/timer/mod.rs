@@ -1,25 +1,34 @@
 //! Timers: each worker has a wheel behind a lock of its own.
 //!
-//! A thread that waits with a deadline puts a [`Timer`] on its own stack into the wheel of the
-//! worker it runs on, and takes it out when it runs again. Both take that one lock, which nobody
-//! contends for unless the thread has moved to another worker meanwhile, or a peer with nothing to
-//! do fires the timers of a worker that is late.
+//! A thread that waits with a deadline puts a timer into the wheel of the worker it runs on, and takes
+//! it out when it runs again. Both take that one lock, which nobody contends for unless the thread
+//! has moved to another worker meanwhile, or a peer with nothing to do fires the timers of a worker
+//! that is late.
 //!
 //! # Protocol
 //!
 //! - Setting and cancelling happen under the wheel's lock.
-//! - Firing takes the due timers out under the lock, clones what they wake, and *then* says so in
-//!   `fired`. After that it touches the timer no more: the waiter may be gone.
-//! - A canceller that sees `fired` needs no lock; one that does not takes it, and then either
-//!   removes the timer or finds that it has just fired.
-//! - What is woken is woken outside the lock.
+//! - Firing takes the due timers out, wakes what they name, and *then* says so in a flag on the
+//!   waiter's stack, all under the lock. After that it touches neither the flag nor what it has woken,
+//!   unless `wake` has given it the right to: the waiter may be gone.
+//! - A canceller that sees the flag needs no lock; one that does not takes it, and then either
+//!   finds that the timer has just fired, or removes it.
+//! - What was woken is queued outside the lock, where that may take other locks.
+//!
+//! No reference is counted for a timer: the waiter cannot leave before its timer has fired or was
+//! taken out.
+//!
+//! # Crowds
+//!
+//! With a million sleepers some timer is due in every tick, and a worker with nothing else to do
+//! would wake up 15,000 times in a second, for a few of them each time. Where many fire at once
+//! ([`CROWD`]) the next look is [`PAUSE`] later, unless somebody sets an earlier timer meanwhile.
 
 mod wheel;
 
-use std::cell::UnsafeCell;
-use std::marker::PhantomPinned;
+use bine_arch::context::prefetch;
 
-use self::wheel::{Entry, Links, Wheel};
+use self::wheel::{Key, Wheel};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -29,93 +38,112 @@ pub const NEVER: u64 = u64::MAX;
 /// How many timers fire under one holding of the lock.
 const BATCH: usize = 64;
 
-/// One worker's timers, which wake things of type `W`.
+/// If so many timers fire at once, there will be more in the next tick.
+const CROWD: usize = 16;
+
+/// How long the next ones wait then, in nanoseconds: four ticks.
+const PAUSE: u64 = 4 << 16;
+
+/// Names a thread that waits.
+pub trait Wake: Copy {
+    /// The right to queue it.
+    type Woken;
+
+    /// Wakes it. `None` if it will run anyhow.
+    ///
+    /// # Safety
+    ///
+    /// The thread has not left [`Timers::with_deadline`].
+    unsafe fn wake(self) -> Option<Self::Woken>;
+
+    /// Has the processor fetch what [`wake`](Self::wake) is going to need.
+    fn prefetch(self) {}
+}
+
+/// One worker's timers, which wake threads named by a `W`.
 #[derive(Debug)]
 pub struct Timers<W> {
-    wheel: Mutex<Wheel<Timer<W>>>,
+    set: Mutex<Set<W>>,
     /// When the wheel must be looked at next, or [`NEVER`]. Written under the lock. May be too
-    /// early after a cancellation, never too late for the worker that sets timers here.
+    /// early after a cancellation, never too late for the worker that sets timers here, but for the
+    /// pause in a crowd.
     next: AtomicU64,
 }
 
-/// A deadline of one waiter, on its stack.
 #[derive(Debug)]
+struct Set<W> {
+    wheel: Wheel<Timer<W>>,
+    /// Those that just fire. Empty while the lock is free.
+    firing: Vec<Timer<W>>,
+    /// Many have fired since `next` was written last.
+    crowded: bool,
+}
+
+/// A deadline of one waiter.
+#[derive(Clone, Copy, Debug)]
 struct Timer<W> {
-    links: UnsafeCell<Links<Timer<W>>>,
-    /// Invariant: valid while the timer is linked.
-    target: *const W,
-    fired: AtomicBool,
-    _pinned: PhantomPinned,
+    target: W,
+    /// On the waiter's stack. Invariant: valid while the timer is in the wheel, or is firing.
+    fired: *const AtomicBool,
 }
 
-// SAFETY: `links` is a field of the entry and is reached through the wheel alone.
-unsafe impl<W> Entry for Timer<W> {
-    fn links(entry: *mut Self) -> *mut Links<Self> {
-        // SAFETY: the wheel passes valid entries; no reference to the links is made.
-        unsafe { UnsafeCell::raw_get(&raw const (*entry).links) }
-    }
-}
-
-// SAFETY: a timer is reached from other threads under the wheel's lock, where they read `target`
-// and clone the `W` behind it, hence `W: Sync` to share it and `W: Send` to take the clone away.
-unsafe impl<W: Send + Sync> Send for Timer<W> {}
+// SAFETY: a timer is reached from other threads under the lock, where they store to the flag, which is
+// made for that, and wake the target, hence `W: Send`.
+unsafe impl<W: Send> Send for Timer<W> {}
 
 /// Takes the timer out of the wheel when the wait ends, by return or by unwinding.
-struct Cancel<'a, W: Clone>(&'a Timers<W>, *mut Timer<W>);
+struct Cancel<'a, W: Wake> {
+    timers: &'a Timers<W>,
+    key: Key,
+    fired: &'a AtomicBool,
+}
 
-impl<W: Clone> Drop for Cancel<'_, W> {
+impl<W: Wake> Drop for Cancel<'_, W> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: the timer outlives this guard. Acquire pairs with the Release in `fire`: all
-        // that the firer did to the timer has happened.
-        if unsafe { &(*self.1).fired }.load(Ordering::Acquire) {
+        // Acquire pairs with the Release in `fire`: all that the firer did for the timer has
+        // happened.
+        if self.fired.load(Ordering::Acquire) {
             return;
         }
-        // SAFETY: the timer is valid and was inserted in this wheel only.
-        unsafe { self.0.wheel.lock().remove(self.1) };
+        let mut set = self.timers.set.lock();
+        // Relaxed: written under the lock. If it has not fired by now, the wheel has it.
+        if !self.fired.load(Ordering::Relaxed) {
+            set.wheel.remove(self.key);
+        }
     }
 }
 
-impl<W: Clone> Timers<W> {
+impl<W: Wake> Timers<W> {
     /// No timers, from `now` on.
     pub fn new(now: u64) -> Self {
-        Self { wheel: Mutex::new(Wheel::new(now)), next: AtomicU64::new(NEVER) }
+        let set = Set { wheel: Wheel::new(now), firing: Vec::new(), crowded: false };
+        Self { set: Mutex::new(set), next: AtomicU64::new(NEVER) }
     }
 
-    /// Runs `wait` with a timer set that wakes `target` at `deadline` (nanoseconds of the runtime's
-    /// clock). Does not call it if the deadline has passed already.
-    pub fn with_deadline(&self, target: &W, deadline: u64, wait: impl FnOnce()) {
-        let mut timer = Timer {
-            links: UnsafeCell::new(Links::default()),
-            target,
-            fired: AtomicBool::new(false),
-            _pinned: PhantomPinned,
-        };
-        let timer = &raw mut timer;
-        // SAFETY: the timer stays where it is until the guard below has taken it out; unwinding
-        // drops the guard too, and a stack that is abandoned is never freed.
-        if !unsafe { self.set(timer, deadline) } {
+    /// Runs `wait` with a timer set that wakes `target`, which names the calling thread, at `deadline`
+    /// (nanoseconds of the runtime's clock). Does not call it if the deadline has passed already.
+    pub fn with_deadline(&self, target: W, deadline: u64, wait: impl FnOnce()) {
+        // It stays where it is until the guard below has taken the timer out: unwinding drops that
+        // too, and a stack that is abandoned is never freed.
+        let fired = AtomicBool::new(false);
+        let Some(key) = self.set(Timer { target, fired: &raw const fired }, deadline) else {
             return;
-        }
-        let _cancel = Cancel(self, timer);
+        };
+        let _cancel = Cancel { timers: self, key, fired: &fired };
         wait();
     }
 
-    /// # Safety
-    ///
-    /// As [`Wheel::insert`].
-    unsafe fn set(&self, timer: *mut Timer<W>, deadline: u64) -> bool {
-        let mut wheel = self.wheel.lock();
-        // SAFETY: the caller's promise.
-        if !unsafe { wheel.insert(timer, deadline) } {
-            return false;
-        }
+    fn set(&self, timer: Timer<W>, deadline: u64) -> Option<Key> {
+        let mut set = self.set.lock();
+        let key = set.wheel.insert(timer, deadline)?;
         // When the wheel will let it go: a worker that wakes before would find nothing.
         let deadline = wheel::round_up(deadline);
         // Relaxed: written under the lock; readers without it take a hint.
         if deadline < self.next.load(Ordering::Relaxed) {
             self.next.store(deadline, Ordering::Relaxed);
         }
-        true
+        Some(key)
     }
 
     /// When [`fire`](Self::fire) should be called next, or [`NEVER`].
@@ -124,30 +152,39 @@ impl<W: Clone> Timers<W> {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Takes out timers that are due at `now` and adds what they wake to `due`. True if there may
-    /// be more of them: the caller wakes those it has, and calls again.
-    pub fn fire(&self, now: u64, due: &mut Vec<W>) -> bool {
-        let mut wheel = self.wheel.lock();
-        for _ in 0..BATCH {
-            let Some(timer) = wheel.pop_due(now) else {
-                let next = wheel.next_deadline().unwrap_or(NEVER);
-                self.next.store(next, Ordering::Relaxed);
-                return false;
-            };
-            // SAFETY: the timer was linked until now, and its owner cannot have left
-            // `with_deadline`: for that it needs the lock, or to see `fired`.
+    /// Takes out timers that are due at `now`, wakes what they name, and adds what is to be queued to
+    /// `due`. True if there may be more of them: the caller queues those it has, and calls again.
+    pub fn fire(&self, now: u64, due: &mut Vec<W::Woken>) -> bool {
+        let mut set = self.set.lock();
+        let Set { wheel, firing, crowded } = &mut *set;
+        // What is woken lies where its waiter has left it, far from the caches: all of it is fetched
+        // before the first one is looked at.
+        let more = wheel.take_due(now, BATCH, |timer| {
+            timer.target.prefetch();
+            prefetch(timer.fired);
+            firing.push(timer);
+        });
+        *crowded |= firing.len() >= CROWD;
+        for timer in firing.drain(..) {
+            // SAFETY: the timer was in the wheel until now, and its owner cannot have left
+            // `with_deadline`: for that it needs the lock, or to see the flag.
             unsafe {
-                due.push((*(*timer).target).clone());
+                due.extend(timer.target.wake());
                 // Release pairs with the Acquire in `Cancel`.
-                (*timer).fired.store(true, Ordering::Release);
+                (*timer.fired).store(true, Ordering::Release);
             }
         }
-        true
+        if !more {
+            let pause = if std::mem::take(crowded) { now.saturating_add(PAUSE) } else { 0 };
+            let next = wheel.next_deadline().map_or(NEVER, |next| next.max(pause));
+            self.next.store(next, Ordering::Relaxed);
+        }
+        more
     }
 
     /// How many timers are set.
     pub fn len(&self) -> usize {
-        self.wheel.lock().len()
+        self.set.lock().wheel.len()
     }
 
     /// Whether no timer is set.
@@ -160,47 +197,83 @@ impl<W: Clone> Timers<W> {
 mod tests {
     use super::*;
 
+    /// A thread that waits, by a number.
+    #[derive(Clone, Copy, Debug)]
+    struct Waiter(u32);
+
+    impl Wake for Waiter {
+        type Woken = u32;
+
+        unsafe fn wake(self) -> Option<u32> {
+            Some(self.0)
+        }
+    }
+
     #[test]
     fn a_timer_that_fires_wakes_its_target_once() {
         let timers = Timers::new(0);
         let mut due = Vec::new();
-        timers.with_deadline(&"target", 1_000_000, || {
+        timers.with_deadline(Waiter(7), 1_000_000, || {
             assert!((1_000_000..1_100_000).contains(&timers.next()));
             assert!(!timers.fire(900_000, &mut due));
             assert!(due.is_empty());
             assert!(!timers.fire(2_000_000, &mut due));
         });
-        assert_eq!(due, ["target"]);
+        assert_eq!(due, [7]);
         assert_eq!(timers.next(), NEVER);
     }
 
     #[test]
     fn a_wait_that_ends_early_takes_its_timer_out_even_by_unwinding() {
         let timers = Timers::new(0);
-        timers.with_deadline(&(), 1 << 30, || assert_eq!(timers.len(), 1));
+        timers.with_deadline(Waiter(0), 1 << 30, || assert_eq!(timers.len(), 1));
         assert!(timers.is_empty());
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            timers.with_deadline(&(), 1 << 30, || std::panic::resume_unwind(Box::new(())));
+            timers.with_deadline(Waiter(0), 1 << 30, || std::panic::resume_unwind(Box::new(())));
         }));
         assert!(unwound.is_err());
         assert!(timers.is_empty());
     }
 
+    /// Sets `n` timers, `distance` nanoseconds apart, and then calls `then`.
+    fn nest(timers: &Timers<Waiter>, n: u32, distance: u64, then: &mut dyn FnMut()) {
+        if n == 0 {
+            return then();
+        }
+        timers.with_deadline(Waiter(n), u64::from(n) * distance, || {
+            nest(timers, n - 1, distance, then);
+        });
+    }
+
     #[test]
     fn many_timers_fire_in_batches() {
-        fn nest(timers: &Timers<u32>, n: u32, then: &mut dyn FnMut()) {
-            match n {
-                0 => then(),
-                _ => timers.with_deadline(&n, u64::from(n) << 16, || nest(timers, n - 1, then)),
-            }
-        }
         let timers = Timers::new(0);
         let mut due = Vec::new();
-        nest(&timers, 200, &mut || {
+        nest(&timers, 200, 1 << 16, &mut || {
             assert!(timers.fire(u64::MAX, &mut due));
             assert_eq!(due.len(), BATCH);
             while timers.fire(u64::MAX, &mut due) {}
         });
         assert_eq!(due, (1..=200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn in_a_crowd_the_next_look_comes_later() {
+        let timers = Timers::new(0);
+        let (tick, mut due) = (1 << 16, Vec::new());
+        nest(&timers, 100, tick, &mut || {
+            // Few of them: the next tick is looked at.
+            assert!(!timers.fire(3 * tick, &mut due));
+            assert_eq!(timers.next(), 4 * tick);
+            assert!(!timers.fire(30 * tick, &mut due));
+            assert_eq!(timers.next(), 30 * tick + PAUSE);
+            // Who comes with an earlier deadline does not wait for the others.
+            timers.with_deadline(Waiter(0), 31 * tick, || {
+                assert_eq!(timers.next(), 31 * tick);
+                assert!(!timers.fire(31 * tick, &mut due));
+            });
+            assert_eq!(timers.next(), 32 * tick);
+        });
+        assert_eq!(due.len(), 32);
     }
 }

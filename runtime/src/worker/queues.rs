@@ -4,12 +4,13 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
+use bine_arch::context;
 use crossbeam_deque::Steal;
 
 use super::{Core, Runnable};
 use crate::clock;
-use crate::task::{ANYWHERE, Task, TaskRef};
-use crate::timer::{NEVER, Timers};
+use crate::task::{ANYWHERE, Task};
+use crate::timer::{NEVER, Timers, Wake};
 use crate::token::Unpark;
 
 /// Picks between two looks at the inbox and the timers.
@@ -344,20 +345,47 @@ impl Core {
     }
 }
 
+/// A thread that waits with a deadline, for [`Timers`]. No reference: it stays while its timer is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting(pub(crate) NonNull<Task>);
+
+// SAFETY: what is reached through it is the thread's token, which is made for sharing.
+unsafe impl Send for Waiting {}
+
+impl Wake for Waiting {
+    type Woken = Runnable;
+
+    #[inline]
+    unsafe fn wake(self) -> Option<Runnable> {
+        // SAFETY: the thread waits, so its cell is there.
+        let task = unsafe { self.0.as_ref() };
+        match task.token.unpark() {
+            Unpark::Schedule => {
+                // It runs soon, and has not for a while.
+                // SAFETY: taken out of PARKED, the thread is ours.
+                unsafe { *task.context.get() }.prefetch();
+                Some(Runnable(self.0))
+            }
+            Unpark::Nothing => None,
+        }
+    }
+
+    #[inline]
+    fn prefetch(self) {
+        context::prefetch(self.0.as_ptr());
+    }
+}
+
 /// Takes out the timers that are due at `now`, and gives the threads that they have taken out of
-/// PARKED to `schedule`, which may rely on a reference beside the run reference that it is given.
-pub(crate) fn fire(timers: &Timers<TaskRef>, now: u64, mut schedule: impl FnMut(NonNull<Task>)) {
+/// PARKED to `schedule`, with their run references.
+pub(crate) fn fire(timers: &Timers<Waiting>, now: u64, mut schedule: impl FnMut(NonNull<Task>)) {
     if timers.next() > now {
         return;
     }
-    let mut due: Vec<TaskRef> = Vec::new();
+    let mut due = Vec::new();
     let mut more = true;
     while more {
         more = timers.fire(now, &mut due);
-        for task in due.drain(..) {
-            if task.token.unpark() == Unpark::Schedule {
-                schedule(task.as_ptr());
-            }
-        }
+        due.drain(..).for_each(|Runnable(task)| schedule(task));
     }
 }
