@@ -1,19 +1,31 @@
 #!/usr/bin/env bash
 # Builds the examples in release mode and runs them: those that end by themselves, whose output their
-# tests compare; and the echo server with our own load client, a Python program and nc (where they
-# are installed), in both migration modes, which then ends on Ctrl-C.
+# tests compare; the echo server with our own load client, a Python program and nc (where they
+# are installed), in both migration modes, which then ends on Ctrl-C; and the servers of
+# ci/example_servers.sh.
 #
 # ECHO_CONNECTIONS and ECHO_SECONDS set the load.
 set -euo pipefail
 # shellcheck source=ci/environment.sh
 source "$(dirname "$0")/environment.sh"
+# shellcheck source=ci/example_servers.sh
+source ci/example_servers.sh
 
 cargo build --release --examples
 
 examples="$target_dir/release/examples"
 work="$(mktemp -d)"
 server=""
-trap '[[ -z "$server" ]] || kill -KILL "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+# The server behind the server, where that is a proxy.
+backend=""
+end_servers() {
+    local process
+    for process in $server $backend; do
+        kill -KILL "$process" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap end_servers EXIT
 
 fail() {
     echo "error: $*" >&2
@@ -43,12 +55,16 @@ server_has_told_its_port() {
     [[ -n "$port" ]]
 }
 
+# Starts the example $1 with these arguments.
 start_server() {
-    echo "-- echo_server${*:+ $*}"
+    echo "-- $*"
+    start_command "$examples/$1" "${@:2}"
+}
+
+start_command() {
     # Here, not with the server, which starts later: the last one's port must be gone.
     : >"$work/stdout.log"
-    "$examples/echo_server" --host 127.0.0.1 --port 0 "$@" \
-        >"$work/stdout.log" 2>"$work/stderr.log" &
+    "$@" >"$work/stdout.log" 2>"$work/stderr.log" &
     server=$!
     port=""
     await "the server listens" server_has_told_its_port
@@ -58,11 +74,15 @@ start_server() {
 stop_server() {
     server_runs || fail "the server ended before Ctrl-C"
     kill -INT "$server"
-    await "the server ends after Ctrl-C" server_has_ended
+    await_end_of_server
+}
+
+await_end_of_server() {
+    await "the server ends after a signal" server_has_ended
     local status=0
     wait "$server" || status=$?
     server=""
-    ((status == 0)) || fail "the server ended with status $status after Ctrl-C"
+    ((status == 0)) || fail "the server ended with status $status after a signal"
     if grep -q panicked "$work/stderr.log"; then fail "something panicked in the server"; fi
 }
 
@@ -78,20 +98,24 @@ talk_python() {
     echo "python: every byte came back"
 }
 
-talk_nc() {
-    if ! command -v nc >/dev/null; then
-        echo "skipped: no nc"
-        return
-    fi
+# Sends the input, ends that direction, and prints what comes back.
+talk_through_nc() {
     # How nc is told to close its sending side at the end of its input differs.
     local options=()
     case "$(nc -h 2>&1 || true)" in
         *OpenBSD* | *"-N"*) options=(-N) ;;
         *"-q "*) options=(-q 60) ;;
     esac
+    timeout 60 nc "${options[@]}" 127.0.0.1 "$port"
+}
+
+talk_nc() {
+    if ! command -v nc >/dev/null; then
+        echo "skipped: no nc"
+        return
+    fi
     local reply
-    reply="$(printf 'hello-from-nc\n' | timeout 60 nc "${options[@]}" 127.0.0.1 "$port")" ||
-        fail "nc failed"
+    reply="$(printf 'hello-from-nc\n' | talk_through_nc)" || fail "nc failed"
     [[ "$reply" == hello-from-nc ]] || fail "nc got back: $reply"
     echo "nc: the line came back"
 }
@@ -113,7 +137,7 @@ done
 "$examples/make_random" --pause 1 | cmp - "$work/make_random.log" || fail "make_random does not repeat itself"
 
 # What the server writes of its clients.
-start_server
+start_server echo_server --host 127.0.0.1 --port 0
 client=""
 talk_python
 talk_nc
@@ -125,8 +149,12 @@ stop_server
 
 # Many clients, with the server silent.
 for mode in "" --migrate; do
-    start_server --quiet ${mode:+"$mode"}
+    start_server echo_server --host 127.0.0.1 --port 0 --quiet ${mode:+"$mode"}
     load
     talk_python
     stop_server
 done
+
+try_http_server
+try_chat_server
+try_proxy
