@@ -27,8 +27,6 @@ command -v nc >/dev/null || packages+=(netcat-openbsd)
 command -v curl >/dev/null || packages+=(curl)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v gdb >/dev/null || packages+=(gdb)
-command -v curl >/dev/null || packages+=(curl)
-command -v openssl >/dev/null || packages+=(openssl)
 command -v redis-server >/dev/null || packages+=(redis-server)
 command -v redis-cli >/dev/null || packages+=(redis-tools)
 has_websockets() { "$1" -c 'import websockets' 2>/dev/null; }

@@ -9,8 +9,8 @@
 //! 1. The system call is tried, unless the descriptor is known not to be ready.
 //! 2. If it would block, the descriptor is registered with the poller, once in its life.
 //! 3. The caller publishes its waker in the descriptor's slot and parks.
-//! 4. An event arrives, taken by the poller thread or by a worker that is about to sleep; the
-//!    caller is woken and tries again.
+//! 4. An event arrives, taken by a worker that is out of work or by the poller thread; the caller
+//!    is woken and tries again.
 //!
 //! Under `--cfg bine_loom` only the protocol of step 3 and 4 is compiled, for the models, and sockets,
 //! signals and `Async` are names that cannot be used.
@@ -24,10 +24,6 @@ mod async_fd;
 mod fork;
 #[cfg(not(bine_loom))]
 pub mod fs;
-#[cfg(bine_loom)]
-pub mod gate;
-#[cfg(not(bine_loom))]
-mod gate;
 #[cfg(not(bine_loom))]
 pub mod net;
 #[cfg(not(bine_loom))]
@@ -42,6 +38,10 @@ pub mod process;
 pub mod readiness;
 #[cfg(not(bine_loom))]
 mod readiness;
+#[cfg(bine_loom)]
+pub mod seat;
+#[cfg(not(bine_loom))]
+mod seat;
 #[cfg(not(bine_loom))]
 pub mod signal;
 #[cfg(not(bine_loom))]

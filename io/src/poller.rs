@@ -1,14 +1,20 @@
-//! The poller: one epoll instance for the process, and the thread that blocks in it.
+//! The poller: one epoll instance for the process, and who takes events from it.
 //!
 //! It starts when the first descriptor has to wait. Each descriptor is registered once, for both
 //! directions, edge-triggered, so an event costs one atomic update of a slot and no further system
-//! call. The thread takes events in batches, collects the threads that they wake, and wakes them
-//! at the end of the batch.
+//! call. Events are taken in batches, by one thread at a time, which collects the threads that they
+//! wake, and wakes them at the end of the batch.
 //!
-//! A worker that is about to sleep also takes events ([`Driver`]), since a hand-off from the
-//! poller's thread costs most when the load is light. Edge-triggered, each event goes to one of
-//! those who ask; two of them may still apply events of one descriptor at the same time, in either
-//! order, which is fine: events only add bits (`readiness.rs`).
+//! Most often that is a worker ([`Driver`]): one that is out of work looks for events, and waits for
+//! them in the epoll instance if there are none, so that it runs what they wake by itself. A hand-off
+//! between OS threads would cost more than all the rest. A worker that is not out of work looks from
+//! time to time. The poller's own thread takes events while no worker does: when none runs, or all of
+//! those that do are held by green threads that compute. It steps back once workers come again.
+//! `seat.rs` tells who takes events when, and why there is always somebody.
+//!
+//! Whoever waits in the epoll instance is woken for other reasons by an eventfd in it. That one is
+//! edge-triggered and never read: one thread takes events, so nobody else takes its edge, and one that
+//! comes late ends the next wait for no reason.
 //!
 //! Timers do not concern the poller; they live in the runtime.
 
@@ -23,22 +29,24 @@ use bine_runtime::primitive::Mutex;
 use bine_runtime::wait::WakeBatch;
 
 use crate::fork;
-use crate::gate::Gate;
 use crate::readiness::{Direction, Ready};
+use crate::seat::Seat;
 use crate::slot::{Slab, Slot, Token};
 use crate::sys::{self, Events, SignalsBlocked};
 
 /// Events that the thread takes at once.
 const BATCH: usize = 1024;
-/// How long the thread naps while a worker has work. Bounds how late an event is seen when no
-/// worker runs out of work.
-const NAP: Duration = Duration::from_micros(250);
-/// Events that a worker takes at once, on its own stack.
+/// Events that a worker takes at once, on the stack of the caller, which may be a green thread's.
 const WORKER_BATCH: usize = 64;
+/// How long the thread relies on workers that are awake before it looks whether they still come.
+const TRUST: Duration = Duration::from_millis(2);
 /// Both directions, hang-up of the peer's half, urgent data (at which reads stop short, so it must
 /// be known of). Errors and full hang-ups are always reported.
 const INTEREST: u32 =
     (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
+
+/// What an event of the eventfd carries. There is no such slot.
+const ALARM: Token = Token { index: u32::MAX, generation: u32::MAX };
 
 static POLLER: OnceLock<Poller> = OnceLock::new();
 /// Held while the poller is started, so that it is started once.
@@ -49,7 +57,9 @@ static STARTING: Mutex<()> = Mutex::new(());
 pub(crate) struct Poller {
     epoll: OwnedFd,
     slab: Slab,
-    gate: Gate,
+    seat: Seat,
+    /// Ends the wait of whoever has the seat.
+    alarm: OwnedFd,
     /// The poller thread, once it runs.
     thread: OnceLock<thread::Thread>,
 }
@@ -103,24 +113,30 @@ fn start() -> io::Result<&'static Poller> {
     if let Some(poller) = POLLER.get() {
         return Ok(poller);
     }
-    let epoll = sys::epoll_create().map_err(tried("creating the poller's epoll instance"))?;
+    let opened = Poller::open()?;
     let spawned = {
         // Signals are for the program's own threads; inherited, so that there is no gap.
         let _blocked = SignalsBlocked::new();
         driver::start_thread("bine-poller".into(), 128 << 10, || POLLER.wait().run())
     };
     spawned.map_err(tried("starting the poller thread"))?;
-    let poller = POLLER.get_or_init(|| Poller {
-        epoll,
-        slab: Slab::new(),
-        gate: Gate::new(),
-        thread: OnceLock::new(),
-    });
+    let poller = POLLER.get_or_init(|| opened);
     driver::install(poller);
     Ok(poller)
 }
 
 impl Poller {
+    /// With nobody who takes events.
+    fn open() -> io::Result<Self> {
+        let epoll = sys::epoll_create().map_err(tried("creating the poller's epoll instance"))?;
+        let alarm = sys::eventfd().map_err(tried("creating the poller's eventfd"))?;
+        let interest = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let added = sys::epoll_add(epoll.as_raw_fd(), alarm.as_raw_fd(), interest, ALARM.pack());
+        sys::to_result(added)
+            .map_err(tried("adding its eventfd to the poller's epoll instance"))?;
+        Ok(Self { epoll, slab: Slab::new(), seat: Seat::new(), alarm, thread: OnceLock::new() })
+    }
+
     /// Registers `fd`, in which `exhausted` has just said EAGAIN.
     ///
     /// Nothing is lost between the EAGAIN and the registration: if the descriptor has become ready
@@ -165,15 +181,37 @@ impl Poller {
         let mut events = Box::new(Events::<BATCH>::new());
         let mut wake = WakeBatch::new();
         loop {
-            match events.wait(self.epoll.as_raw_fd(), true) {
+            if !self.seat.take(true) {
+                self.rest();
+                continue;
+            }
+            let visit = driver::last_visit();
+            let batch = events.wait(self.epoll.as_raw_fd(), None);
+            self.seat.leave();
+            match batch {
                 Ok(batch) => self.apply(batch, &mut wake),
                 Err(error) => panic!("the poller's epoll instance is unusable: {error}"),
             }
-            if wake.flush() == 0 && self.gate.close(|| !driver::any_worker_awake()) {
-                thread::park_timeout(NAP);
-                self.gate.open();
+            // A worker that was woken comes by before it sleeps again.
+            let is_relieved =
+                wake.flush() > 0 || self.seat.is_handed_back(driver::any_worker_awake);
+            if is_relieved && driver::last_visit() != visit {
+                self.rest();
             }
         }
+    }
+
+    /// Leaves events to the workers: until it is called, once one of them has been seen to wait for
+    /// them, or until they come no more.
+    fn rest(&self) {
+        thread::park_timeout(TRUST);
+        while !self.seat.is_waited_in() {
+            if !self.seat.is_taken() && !driver::is_visited() {
+                return;
+            }
+            thread::park_timeout(TRUST);
+        }
+        thread::park();
     }
 
     fn apply(&self, batch: &[libc::epoll_event], wake: &mut WakeBatch) {
@@ -189,22 +227,37 @@ impl Poller {
 }
 
 impl Driver for Poller {
-    fn poll(&self, wake: &mut WakeBatch) -> usize {
+    fn take_seat(&self, waits: bool) -> bool {
         // A forked child shares the instance; the events are the parent's.
-        if fork::in_child() {
-            return 0;
-        }
+        !fork::in_child() && self.seat.take(waits)
+    }
+
+    fn leave_seat(&self) {
+        self.seat.leave();
+    }
+
+    fn is_attended(&self) -> bool {
+        self.seat.is_taken()
+    }
+
+    fn wait(&self, timeout: Option<Duration>, wake: &mut WakeBatch) -> usize {
         let mut events = Events::<WORKER_BATCH>::new();
+        let batch = events.wait(self.epoll.as_raw_fd(), timeout);
+        self.seat.leave();
         // An error is the poller thread's to report.
-        let Ok(batch) = events.wait(self.epoll.as_raw_fd(), false) else { return 0 };
+        let Ok(batch) = batch else { return 0 };
         self.apply(batch, wake);
         batch.len()
     }
 
-    fn worker_sleeps(&self) {
-        if self.gate.worker_sleeps()
-            && let Some(thread) = self.thread.get()
-        {
+    fn end_wait(&self) {
+        if !fork::in_child() {
+            sys::eventfd_add(self.alarm.as_raw_fd());
+        }
+    }
+
+    fn call(&self) {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
@@ -244,7 +297,7 @@ mod tests {
     use crate::net::{TcpListener, TcpStream};
 
     #[test]
-    fn workers_and_the_poller_thread_take_events_side_by_side() {
+    fn many_take_events_in_turn() {
         let poller = get().unwrap();
         let done = AtomicBool::new(false);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -255,9 +308,13 @@ mod tests {
                 scope.spawn(|| {
                     // Relaxed: ends the loop some time.
                     while !done.load(Ordering::Relaxed) {
-                        poller.poll(&mut WakeBatch::new());
+                        if poller.take_seat(false) {
+                            poller.wait(Some(Duration::ZERO), &mut WakeBatch::new());
+                        }
                         thread::yield_now();
                     }
+                    // Nobody else is in charge of events.
+                    poller.call();
                 });
             }
             let server = scope.spawn(move || {
@@ -276,6 +333,35 @@ mod tests {
             server.join().unwrap();
             done.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn a_wait_ends_in_time_by_an_alarm_and_by_an_event() {
+        let poller = Poller::open().unwrap();
+        let wait = |timeout| {
+            assert!(poller.take_seat(true));
+            assert!(!poller.take_seat(false));
+            poller.wait(timeout, &mut WakeBatch::new())
+        };
+        let start = std::time::Instant::now();
+        let nanos = Duration::from_nanos(1_500_001);
+        assert_eq!(wait(Some(nanos)), 0);
+        assert!(start.elapsed() >= nanos);
+        poller.end_wait();
+        assert_eq!(wait(None), 1, "an alarm that comes first ends the next wait");
+        assert_eq!(wait(Some(Duration::ZERO)), 0, "once");
+        thread::scope(|scope| {
+            scope.spawn(|| poller.end_wait());
+            assert_eq!(wait(None), 1);
+        });
+        let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (_slot, token) = poller.register(there.as_raw_fd(), Direction::Read).unwrap();
+        assert_eq!(wait(None), 1, "there is room for output");
+        here.write_all(b"x").unwrap();
+        assert_eq!(wait(None), 1);
+        poller.deregister(there.as_raw_fd(), token);
+        here.write_all(b"x").unwrap();
+        assert_eq!(wait(Some(Duration::ZERO)), 0);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use socket2::SockAddr;
 
@@ -234,17 +236,64 @@ impl<const N: usize> Events<N> {
         Self([MaybeUninit::uninit(); N])
     }
 
-    /// Waits for events, without end if `block`, else not at all, and returns them.
+    /// Waits for events, without an end if there is no `timeout`, and returns them. There may be none
+    /// before the timeout has passed, if a signal came.
     #[inline(never)]
-    pub(crate) fn wait(&mut self, epoll: RawFd, block: bool) -> io::Result<&[libc::epoll_event]> {
-        let timeout = if block { -1 } else { 0 };
-        let room = self.0.as_mut_ptr().cast();
-        // SAFETY: `room` has room for `N` events.
-        let count =
-            retry(|| unsafe { libc::epoll_wait(epoll, room, N as libc::c_int, timeout) as isize });
+    pub(crate) fn wait(
+        &mut self,
+        epoll: RawFd,
+        timeout: Option<Duration>,
+    ) -> io::Result<&[libc::epoll_event]> {
+        let count = match timeout {
+            None => self.wait_millis(epoll, -1),
+            Some(Duration::ZERO) => self.wait_millis(epoll, 0),
+            Some(timeout) => self.wait_for(epoll, timeout),
+        };
         let count = to_result(count)?;
         // SAFETY: the kernel has written the first `count` events.
         Ok(unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), count) })
+    }
+
+    fn wait_millis(&mut self, epoll: RawFd, timeout: libc::c_int) -> isize {
+        let room = self.0.as_mut_ptr().cast();
+        // SAFETY: `room` has room for `N` events.
+        retry(|| unsafe { libc::epoll_wait(epoll, room, N as libc::c_int, timeout) as isize })
+    }
+
+    /// To the nanosecond. Before Linux 5.11 by way of poll(2), of which an epoll instance is a file as any.
+    fn wait_for(&mut self, epoll: RawFd, timeout: Duration) -> isize {
+        /// The kernel, or what filters system calls, does not know `epoll_pwait2`.
+        static UNKNOWN: AtomicBool = AtomicBool::new(false);
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let (room, timeout) = (self.0.as_mut_ptr(), &raw const timeout);
+        // Relaxed: a hint.
+        if !UNKNOWN.load(Ordering::Relaxed) {
+            // SAFETY: `room` has room for `N` events, and `timeout` is valid; there is no signal mask.
+            let result = errno_by_value(unsafe {
+                let mask = std::ptr::null::<libc::sigset_t>();
+                libc::syscall(
+                    libc::SYS_epoll_pwait2,
+                    epoll,
+                    room,
+                    N as libc::c_int,
+                    timeout,
+                    mask,
+                    8usize,
+                ) as isize
+            });
+            match -result as libc::c_int {
+                libc::ENOSYS | libc::EPERM => UNKNOWN.store(true, Ordering::Relaxed),
+                libc::EINTR => return 0,
+                _ => return result,
+            }
+        }
+        let mut poll = libc::pollfd { fd: epoll, events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` is one valid entry, and `timeout` is valid; there is no signal mask.
+        unsafe { libc::ppoll(&raw mut poll, 1, timeout, std::ptr::null()) };
+        self.wait_millis(epoll, 0)
     }
 }
 

@@ -3,63 +3,142 @@
 //!
 //! The arrow between the crates points from `io` to `runtime`, so the runtime cannot call the
 //! poller by name. Instead the poller [`install`]s itself once for the process, and every worker
-//! that is about to sleep asks the installed driver for events that are ready already.
+//! that is out of work asks the installed driver for events, and waits for them there.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{io, thread};
 
 use bine_arch::overflow;
 
+use crate::awake::Awake;
+use crate::clock;
 use crate::runtime::release_thread;
 use crate::wait::WakeBatch;
 
-/// A source of wake-ups that a worker may look at without blocking.
+/// A source of wake-ups. One thread at a time takes events from it: the one that has the *seat*.
 pub trait Driver: Sync {
-    /// Takes the events that are ready now, adds every waiter they wake to `wake`, and returns how
-    /// many events it took. Must not block and must not park: it runs on a worker's own stack.
-    fn poll(&self, wake: &mut WakeBatch) -> usize;
+    /// Takes the seat, if nobody has it: to wait for events, or for a look.
+    fn take_seat(&self, waits: bool) -> bool;
 
-    /// A worker has found nothing to do and is about to sleep; [`any_worker_awake`] does not
-    /// count it any more. From now on somebody else must wait for events.
-    fn worker_sleeps(&self);
+    /// Leaves the seat, which the caller has.
+    fn leave_seat(&self);
+
+    /// Whether somebody has the seat.
+    fn is_attended(&self) -> bool;
+
+    /// Takes the events that are ready, adds every waiter they wake to `wake`, and returns how many
+    /// events it took. If none is ready it waits for some: until `timeout` has passed, without an end
+    /// if there is none; or until [`end_wait`](Self::end_wait) is called, also beforehand. May return
+    /// early for no reason. The caller has the seat, and has left it when this returns.
+    ///
+    /// Must not park, as it runs on a worker's own stack.
+    fn wait(&self, timeout: Option<Duration>, wake: &mut WakeBatch) -> usize;
+
+    /// Ends the wait of whoever has the seat, or the next one.
+    fn end_wait(&self);
+
+    /// Nobody looks after events any more, or nobody may for long: somebody else must take the seat, if it
+    /// is free.
+    fn call(&self);
 }
 
-/// How many workers there are, in all runtimes of the process.
-static WORKERS: AtomicUsize = AtomicUsize::new(0);
-/// How many of them sleep or are about to.
-static SLEEPERS: AtomicUsize = AtomicUsize::new(0);
+/// The workers of all runtimes.
+static AWAKE: Awake = Awake::new();
+/// When a worker last came to look for events, in nanoseconds.
+static LAST_VISIT: AtomicU64 = AtomicU64::new(0);
 
-/// Whether there are workers in the process that neither sleep nor are about to. For a driver that
-/// stores something first, and has a SeqCst fence in between, which pairs with one that it puts at
-/// the start of [`Driver::worker_sleeps`]: the last worker to fall asleep sees what was stored, or
-/// is seen here.
+/// A worker that is not out of work looks for events so long after the last visit of any worker, in
+/// nanoseconds.
+const VISIT_INTERVAL: u64 = 50_000;
+/// After so long without a visit nobody is relied upon to come, in nanoseconds.
+const LATE: u64 = 1_000_000;
+
+/// Whether there are workers in the process that neither sleep nor are about to. For a driver that has left
+/// the seat, and has a SeqCst fence in between, which pairs with the one of a worker that falls asleep:
+/// the last one finds the seat free, or is seen here.
 pub fn any_worker_awake() -> bool {
-    SLEEPERS.load(Ordering::Relaxed) < WORKERS.load(Ordering::Relaxed)
+    AWAKE.is_anybody()
+}
+
+/// Whether another worker is awake beside the caller, as things look.
+pub(crate) fn is_other_worker_awake() -> bool {
+    AWAKE.is_another()
+}
+
+/// When a worker last came to look for events, whether it got the seat or not. Changes with each visit.
+pub fn last_visit() -> u64 {
+    // Relaxed, here and below: a hint.
+    LAST_VISIT.load(Ordering::Relaxed)
+}
+
+/// Whether workers come often.
+pub fn is_visited() -> bool {
+    clock::now().saturating_sub(last_visit()) < LATE
 }
 
 /// A worker starts.
 pub(crate) fn worker_starts() {
-    WORKERS.fetch_add(1, Ordering::Relaxed);
+    AWAKE.start();
 }
 
-/// It ends.
+/// It ends. It may have been in charge of events.
 pub(crate) fn worker_ends() {
-    WORKERS.fetch_sub(1, Ordering::Relaxed);
+    AWAKE.end();
+    call();
 }
 
-/// A worker is about to sleep.
-pub(crate) fn worker_sleeps() {
-    // Relaxed: ordered by the driver's fence.
-    SLEEPERS.fetch_add(1, Ordering::Relaxed);
-    if let Some(driver) = DRIVER.get() {
-        driver.worker_sleeps();
+/// Has the driver's own thread look after events: the worker that did so may have ended, or may be watched
+/// by the monitor no more and held for ever.
+pub(crate) fn call() {
+    if let Some(driver) = installed() {
+        driver.call();
     }
+}
+
+/// A worker is about to sleep. It takes the seat, unless [`any_worker_awake`] after this.
+pub(crate) fn worker_sleeps() {
+    AWAKE.fall_asleep();
 }
 
 /// It has woken up.
 pub(crate) fn worker_wakes() {
-    SLEEPERS.fetch_sub(1, Ordering::Relaxed);
+    AWAKE.wake_up();
+}
+
+/// What a worker knows of the visits of others.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Visits {
+    /// Its own last one.
+    mine: u64,
+    /// Others have come since, and lately.
+    by_others: bool,
+}
+
+impl Visits {
+    /// Whether others look after events, who are awake and come often.
+    pub(crate) fn are_made_by_others(self) -> bool {
+        self.by_others && any_worker_awake()
+    }
+
+    /// Looks again whether others come.
+    pub(crate) fn look(&mut self) {
+        self.look_at(clock::now());
+    }
+
+    fn look_at(&mut self, now: u64) {
+        let last = last_visit();
+        self.by_others = last != self.mine && now.saturating_sub(last) < LATE;
+    }
+
+    /// The worker comes by.
+    fn note(&mut self) {
+        let now = clock::now();
+        self.look_at(now);
+        self.mine = now;
+        LAST_VISIT.store(now, Ordering::Relaxed);
+    }
 }
 
 /// Starts an OS thread of the driver's own, with a stack of `stack_size` bytes. There is room for its
@@ -96,11 +175,48 @@ pub fn install(driver: &'static dyn Driver) -> bool {
     DRIVER.set(driver).is_ok()
 }
 
-/// Asks the installed driver, if there is one.
+/// The installed driver, if there is one.
 #[inline]
-pub(crate) fn poll(wake: &mut WakeBatch) -> usize {
-    match DRIVER.get() {
-        Some(driver) => driver.poll(wake),
-        None => 0,
+pub(crate) fn installed() -> Option<&'static dyn Driver> {
+    DRIVER.get().copied()
+}
+
+/// Takes events that are ready, if somebody brings events and nobody else takes them.
+#[inline]
+pub(crate) fn poll(visits: &mut Visits, wake: &mut WakeBatch) -> usize {
+    let Some(driver) = installed() else { return 0 };
+    visits.note();
+    match driver.take_seat(false) {
+        true => driver.wait(Some(Duration::ZERO), wake),
+        false => 0,
+    }
+}
+
+/// Whether a worker that is not out of work should look for events.
+pub(crate) fn is_visit_due() -> bool {
+    installed().is_some_and(|driver| {
+        !driver.is_attended() && clock::now().saturating_sub(last_visit()) > VISIT_INTERVAL
+    })
+}
+
+/// Waits for events, in the seat that the caller has taken.
+pub(crate) fn wait(
+    driver: &dyn Driver,
+    timeout: Option<Duration>,
+    visits: &mut Visits,
+    wake: &mut WakeBatch,
+) {
+    driver.wait(timeout, wake);
+    visits.note();
+}
+
+/// Sees to it that somebody looks after events although workers that are awake do not come. For the
+/// monitor, at `now`.
+pub(crate) fn look_after(now: u64) {
+    if let Some(driver) = installed()
+        && !driver.is_attended()
+        && now.saturating_sub(last_visit()) > LATE
+    {
+        driver.call();
     }
 }

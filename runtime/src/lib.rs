@@ -9,6 +9,8 @@
 
 #![deny(unsafe_code)]
 
+mod awake;
+mod berth;
 #[allow(unsafe_code)]
 mod blocking;
 #[cfg(not(bine_loom))]
@@ -112,6 +114,8 @@ pub use self::model::model;
 /// The protocols, for the models in `loom-tests/`. No part of the interface.
 #[doc(hidden)]
 pub mod protocol {
+    pub use crate::awake::Awake;
+    pub use crate::berth::Berth;
     pub use crate::blocking::{Crew, Done, Means};
     pub use crate::completion::{Completed, Completion};
     pub use crate::countdown::Countdown;

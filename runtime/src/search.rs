@@ -1,6 +1,6 @@
 //! A worker's root loop: run what is its own, else search everywhere, else sleep.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -111,14 +111,12 @@ fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull
     core.pick()
 }
 
-/// Takes events that are ready already, if somebody brings events.
+/// Takes events that are ready already, if somebody brings events and nobody else takes them.
 fn poll_driver(core: &Core) -> Option<NonNull<Task>> {
-    let mut wake = WakeBatch::new();
-    if driver::poll(&mut wake) == 0 {
-        return None;
-    }
-    wake.flush();
-    core.pick()
+    let woken = core.look_for_events()?;
+    let task = core.pick();
+    core.hands_over.set(task.is_none() && woken > 0);
+    task
 }
 
 /// One round over the peers, from a random one on. A thread that is alone in its queue is left to
@@ -167,11 +165,16 @@ fn sleep(core: &Core, searching: bool) -> bool {
         // The last pick found nothing because of that, and may find something the next time.
         return searching;
     }
-    let sleep = Sleep { core, started: Cell::new(0) };
+    let sleep = Sleep { core, started: Cell::new(0), wake: RefCell::default() };
     let woken = match shared.idle.rest(index, searching, &sleep) {
         Rested::Not { searches } => return searches,
         Rested::Slept(woken) => woken,
     };
+    let mut wake = sleep.wake.borrow_mut();
+    if !wake.is_empty() {
+        let others = wake.flush() > 0 || driver::is_other_worker_awake();
+        core.hands_over.set(others && !core.has_queued());
+    }
     let short = woken != Woken::ByItself
         && shared.remotes[index].woken_by_peer.load(Ordering::Relaxed)
         && clock::now() - sleep.started.get() < SHORT_WAIT_NANOS;
@@ -182,6 +185,8 @@ fn sleep(core: &Core, searching: bool) -> bool {
 struct Sleep<'a> {
     core: &'a Core,
     started: Cell<u64>,
+    /// Whom the events wake that have ended the sleep.
+    wake: RefCell<WakeBatch>,
 }
 
 impl Rest for Sleep<'_> {
@@ -201,7 +206,7 @@ impl Rest for Sleep<'_> {
         let spun = self.core.spins() && spin(self.core, self.started.get());
         if !spun {
             driver::worker_sleeps();
-            sleep_deeply(self.core);
+            sleep_deeply(self.core, &mut self.wake.borrow_mut());
             driver::worker_wakes();
         }
     }
@@ -225,23 +230,70 @@ fn spin(core: &Core, started: u64) -> bool {
     false
 }
 
-fn sleep_deeply(core: &Core) {
+fn sleep_deeply(core: &Core, wake: &mut WakeBatch) {
     let (shared, index) = (core.shared(), core.index);
     shared.count_sleep(index);
     let mut reaper = Reaper::new(core);
-    while shared.idle.is_asleep(index) {
+    while wake.is_empty() && shared.idle.is_asleep(index) {
         // (A spare off duty fires none but its own, and must not wake up for others.)
         let held = if core.is_off_duty() { NEVER } else { shared.next_held_timer() };
         let timer = core.next_timer().min(held);
         let reap = reaper.next();
         match timer.min(reap) {
-            NEVER => thread::park(),
+            NEVER => doze(core, None, wake),
             next => match next.checked_sub(clock::now()) {
-                Some(nanos @ 1..) => thread::park_timeout(Duration::from_nanos(nanos)),
+                Some(nanos @ 1..) => doze(core, Some(Duration::from_nanos(nanos)), wake),
                 _ if timer <= reap => break,
                 _ => reaper.reap(),
             },
         }
+    }
+}
+
+/// How long a worker leaves the seat to others for whom all events were that it took.
+const NAP: Duration = Duration::from_micros(250);
+/// How long it relies on the visits of others before it looks whether they still come.
+const TRUST: Duration = Duration::from_millis(2);
+
+/// Sleeps until woken, until `timeout` has passed, or for no reason; in the driver's seat, if there is
+/// one and it is free. Then events end the sleep, too, and `wake` has whom they wake.
+///
+/// Two leave the seat alone for a while: who knows that others who are awake look for events often, since
+/// each event would wake this worker for nothing; and who has just taken events that were all for others,
+/// who are awake now, so that they are in the seat when the next ones come.
+fn doze(core: &Core, timeout: Option<Duration>, wake: &mut WakeBatch) {
+    let park = |timeout: Option<Duration>| match timeout {
+        None => thread::park(),
+        Some(timeout) => thread::park_timeout(timeout),
+    };
+    let nap =
+        |longest| thread::park_timeout(timeout.map_or(longest, |timeout| timeout.min(longest)));
+    let Some(driver) = driver::installed() else { return park(timeout) };
+    if core.hands_over.take() {
+        return nap(NAP);
+    }
+    if core.is_off_duty() {
+        // It is not to be woken for what others do.
+        if !driver.is_attended() {
+            driver.call();
+        }
+        return park(timeout);
+    }
+    let mut visits = core.visits.get();
+    if visits.are_made_by_others() {
+        nap(TRUST);
+        visits.look();
+        return core.visits.set(visits);
+    }
+    if !driver.take_seat(true) {
+        return park(timeout);
+    }
+    let is_asleep = || core.shared().idle.is_asleep(core.index);
+    let wait = || driver::wait(driver, timeout, &mut visits, wake);
+    if core.remote().berth.wait(is_asleep, wait) {
+        core.visits.set(visits);
+    } else {
+        driver.leave_seat();
     }
 }
 

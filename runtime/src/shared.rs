@@ -13,7 +13,9 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
+use crate::berth::Berth;
 use crate::check_tls::CheckTls;
+use crate::driver::{self, Driver};
 use crate::fork;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
@@ -39,6 +41,8 @@ pub(crate) struct Remote {
     pub(crate) timers: Timers<Waiting>,
     /// Set before the worker first sleeps.
     pub(crate) thread: OnceLock<thread::Thread>,
+    /// Where the worker sleeps.
+    pub(crate) berth: Berth,
     /// How many threads have started there, have not ended and can run nowhere else. A hint.
     pub(crate) residents: AtomicUsize,
     /// The last to wake it was another worker.
@@ -212,11 +216,38 @@ impl Shared {
     }
 
     pub(crate) fn unpark(&self, worker: usize) {
-        let by_peer = worker::core().is_some_and(|core| ptr::from_ref(core.shared()) == self);
+        self.unpark_by(
+            worker,
+            worker::core().is_some_and(|core| ptr::from_ref(core.shared()) == self),
+        );
+    }
+
+    fn unpark_by(&self, worker: usize, peer: bool) {
+        let remote = &self.remotes[worker];
         // Relaxed: a hint.
-        self.remotes[worker].woken_by_peer.store(by_peer, Ordering::Relaxed);
-        let thread = self.remotes[worker].thread.get();
-        thread.expect("a worker that sleeps has said which thread it is").unpark();
+        remote.woken_by_peer.store(peer, Ordering::Relaxed);
+        let thread = remote.thread.get();
+        let thread = thread.expect("a worker that sleeps has said which thread it is");
+        remote.berth.wake(
+            || driver::installed().into_iter().for_each(Driver::end_wait),
+            || thread.unpark(),
+        );
+    }
+
+    /// As [`wake_worker`](Self::wake_worker), on behalf of an event, which no peer has caused.
+    pub(crate) fn wake_worker_for_event(&self, worker: usize) -> bool {
+        let sleeps = self.idle.summon(worker);
+        if sleeps {
+            self.unpark_by(worker, false);
+        }
+        sleeps
+    }
+
+    /// As [`wake_for_work`](Self::wake_for_work), on behalf of events. True if a worker was woken.
+    pub(crate) fn wake_for_events(&self) -> bool {
+        let worker = self.idle.submit();
+        worker.into_iter().for_each(|worker| self.unpark_by(worker, false));
+        worker.is_some()
     }
 
     pub(crate) fn push_to_inbox(&self, worker: usize, task: NonNull<Task>) {
@@ -408,6 +439,8 @@ impl Shared {
         for worker in 0..self.members().len() {
             self.wake_worker(worker);
         }
+        // One of them may be in charge of events, and held: the monitor has forgotten it.
+        driver::call();
     }
 
     /// The runtime is dropped, by a thread that is none of its own. Returns when all is settled, or at

@@ -421,29 +421,30 @@ mod on_threads {
             self.threads.push(unparker);
         }
 
-        /// Wakes all that were added. How many OS threads had to be woken for that: workers, and
-        /// those that wait themselves.
+        /// Whether nothing was added.
+        pub(crate) fn is_empty(&self) -> bool {
+            self.threads.is_empty()
+        }
+
+        /// Wakes all that were added. How many workers had to be woken for that.
         pub fn flush(&mut self) -> usize {
             let threads = std::mem::take(&mut self.threads);
-            let mut woken = 0;
             for thread in &threads {
                 match &thread.0 {
                     Target::Green(task) => self.queue(task),
-                    Target::Os(parker) => {
-                        parker.unpark();
-                        woken += 1;
-                    }
+                    Target::Os(parker) => parker.unpark(),
                     Target::Waker(waker) => wake(waker.clone()),
                 }
             }
+            let mut woken = 0;
             // `threads` still keeps every runtime that is named here.
             for (shared, worker) in self.workers.drain(..) {
                 // SAFETY: see above.
-                woken += usize::from(unsafe { shared.as_ref() }.wake_worker(worker));
+                woken += usize::from(unsafe { shared.as_ref() }.wake_worker_for_event(worker));
             }
             for (shared, count) in self.stealable.drain(..) {
                 // SAFETY: see above.
-                woken += unsafe { shared.as_ref() }.wake_many(count);
+                woken += wake_for(unsafe { shared.as_ref() }, count);
             }
             self.threads = threads;
             self.threads.clear();
@@ -486,6 +487,17 @@ mod on_threads {
                 Some((_, count)) => *count += 1,
                 None => self.stealable.push((shared, 1)),
             }
+        }
+    }
+
+    /// Wakes workers for so many threads that any of them may run. A worker of the same runtime that
+    /// calls from its root context runs the first by itself, and whom it wakes for the rest wakes the
+    /// next in turn. How many were woken.
+    fn wake_for(shared: &Shared, count: usize) -> usize {
+        match worker::core().filter(|core| std::ptr::eq(core.shared(), shared)) {
+            Some(core) if count > 1 || core.is_running() => usize::from(shared.wake_for_events()),
+            Some(_) => 0,
+            None => shared.wake_many(count),
         }
     }
 

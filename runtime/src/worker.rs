@@ -32,7 +32,7 @@
 //! Fresh threads are last-in-first-out because a tree of threads then runs depth first, with as
 //! many stacks as it is deep and not as many as it is wide. Fairness: `run_next` is bounded, every
 //! 4th pick looks at inbox and timers, every 8th at `fresh` or `ready` first, every 64th at the
-//! injector and the *oldest* fresh thread.
+//! injector and the *oldest* fresh thread, and for events.
 
 mod life;
 mod queues;
@@ -46,6 +46,7 @@ use bine_arch::context::{self, Context};
 use bine_arch::stack::{Permit, Stack, StackCache};
 use crossbeam_deque::Worker as Deque;
 
+use crate::driver::Visits;
 use crate::queue::LocalQueue;
 use crate::run_next::RunNext;
 use crate::shared::{Remote, Shared};
@@ -137,6 +138,10 @@ pub(crate) struct Core {
     pub(crate) out_of_stacks: Cell<bool>,
     /// Spin before the next sleep; see `search`.
     spins: Cell<bool>,
+    /// The worker's looks for events.
+    pub(crate) visits: Cell<Visits>,
+    /// All events that it took last were for others, who are awake: they take the seat.
+    pub(crate) hands_over: Cell<bool>,
     /// A spare that was taken off duty: switch to the root context, which hands its threads back.
     recalled: Cell<bool>,
 }
@@ -196,6 +201,8 @@ impl Core {
             stopping: Cell::new(false),
             out_of_stacks: Cell::new(false),
             spins: Cell::new(false),
+            visits: Cell::default(),
+            hands_over: Cell::new(false),
             recalled: Cell::new(false),
         }
     }
@@ -234,6 +241,12 @@ impl Core {
     fn set_current(&self, task: *mut Task) {
         // Release pairs with the Acquire in `Visible::current`: the monitor reads the thread's name.
         self.visible().current.store(task, Ordering::Release);
+    }
+
+    /// Whether a green thread runs here, and not the root context.
+    pub(crate) fn is_running(&self) -> bool {
+        // Relaxed: written by this OS thread.
+        !self.visible().current.load(Ordering::Relaxed).is_null()
     }
 
     pub(crate) fn residents(&self) -> usize {

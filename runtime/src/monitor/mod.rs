@@ -49,7 +49,7 @@ mod process {
     use super::watch::{Settings, Watch};
     use crate::runtime::release_thread;
     use crate::shared::Shared;
-    use crate::{clock, contained, fork};
+    use crate::{clock, contained, driver, fork};
 
     /// The time between two looks.
     const INTERVAL: Duration = Duration::from_millis(1);
@@ -199,6 +199,9 @@ mod process {
             for watch in &mut *self.watches.lock() {
                 let seen = watch.look(now, told);
                 all = Seen { awake: all.awake | seen.awake, changed: all.changed | seen.changed };
+            }
+            if all.awake {
+                driver::look_after(now);
             }
             all
         }

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::affinity;
 use super::callbacks::Callbacks;
+use crate::berth::Berth;
 use crate::queue::Inbox;
 use crate::shared::{Counters, Remote, Shared};
 use crate::timer::Timers;
@@ -28,6 +29,7 @@ pub(super) fn remote() -> CachePadded<Remote> {
         inbox: Inbox::new(),
         timers: Timers::new(clock::now()),
         thread: OnceLock::new(),
+        berth: Berth::new(),
         residents: AtomicUsize::new(0),
         woken_by_peer: AtomicBool::new(false),
         haunted: AtomicBool::new(false),

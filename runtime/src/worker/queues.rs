@@ -8,10 +8,11 @@ use bine_arch::context;
 use crossbeam_deque::Steal;
 
 use super::{Core, Runnable};
-use crate::clock;
 use crate::task::{ANYWHERE, Task};
 use crate::timer::{NEVER, Timers, Wake};
 use crate::token::Unpark;
+use crate::wait::WakeBatch;
+use crate::{clock, driver};
 
 /// Picks between two looks at the inbox and the timers.
 const ARRIVALS_INTERVAL: u32 = 4;
@@ -101,6 +102,9 @@ impl Core {
                 self.recalled.set(true);
                 return None;
             }
+            if driver::is_visit_due() {
+                self.look_for_events();
+            }
             // In turn, so that neither keeps the other waiting for ever.
             let task = match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
                 true => self.take_injected().or_else(|| self.oldest_fresh()),
@@ -116,6 +120,17 @@ impl Core {
             false => (&self.ready, &self.fresh),
         };
         first.pop().or_else(|| second.pop()).map(|Runnable(task)| task)
+    }
+
+    /// Queues the threads that events wake which are ready, if nobody else takes them. The stack may be
+    /// a green thread's. How many workers were woken, or `None` where there were no events.
+    #[inline(never)]
+    pub(crate) fn look_for_events(&self) -> Option<usize> {
+        let mut wake = WakeBatch::new();
+        let mut visits = self.visits.get();
+        let taken = driver::poll(&mut visits, &mut wake);
+        self.visits.set(visits);
+        (taken > 0).then(|| wake.flush())
     }
 
     fn oldest_fresh(&self) -> Option<NonNull<Task>> {
@@ -270,6 +285,11 @@ impl Core {
         } else {
             self.shared().push_to_inbox(home as usize, task);
         }
+    }
+
+    /// Whether threads that have run wait here, as things look.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.local().is_empty() || !self.ready.is_empty()
     }
 
     #[inline]
