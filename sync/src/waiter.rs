@@ -57,6 +57,10 @@ pub(crate) struct Waiter<X> {
     /// # Invariant
     /// Reached as the module's *links* invariant says.
     links: UnsafeCell<Links<X>>,
+    /// In a list. Seen by models alone, where a node that goes too early must not go unnoticed
+    /// because its memory happens to be as it was.
+    #[cfg(bine_loom)]
+    is_linked: std::sync::atomic::AtomicBool,
 }
 
 struct Links<X> {
@@ -71,7 +75,17 @@ impl<X> Waiter<X> {
     pub(crate) fn new(payload: X) -> Self {
         let sleeper = Sleeper::current();
         let links = Links { prev: ptr::null(), next: ptr::null(), sleeper, payload };
-        Self { token: AtomicU32::new(UNSET), links: UnsafeCell::new(links) }
+        Self {
+            token: AtomicU32::new(UNSET),
+            links: UnsafeCell::new(links),
+            #[cfg(bine_loom)]
+            is_linked: false.into(),
+        }
+    }
+
+    #[cfg(bine_loom)]
+    fn note_linked(&self, is_linked: bool) {
+        self.is_linked.store(is_linked, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// What the waker left, once it has.
@@ -202,6 +216,8 @@ impl<X> Waiter<X> {
 impl<X> Drop for Waiter<X> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            let is_linked = self.is_linked.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(!is_linked, "a waiter goes while it is in a list");
             self.token.with_mut(|_| ());
             self.links.with_mut(|_| ());
         }
@@ -272,6 +288,8 @@ impl<X> List<X> {
             });
             self.join(prev, node);
             self.join(node, next);
+            #[cfg(bine_loom)]
+            (*node).note_linked(true);
         }
     }
 
@@ -298,6 +316,8 @@ impl<X> List<X> {
         unsafe {
             let (prev, next) = (*node).links.with(|links| ((*links).prev, (*links).next));
             self.join(prev, next);
+            #[cfg(bine_loom)]
+            (*node).note_linked(false);
         }
     }
 
