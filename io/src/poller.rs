@@ -38,6 +38,8 @@ use crate::sys::{self, Events, SignalsBlocked};
 const BATCH: usize = 1024;
 /// Events that a worker takes at once, on the stack of the caller, which may be a green thread's.
 const WORKER_BATCH: usize = 64;
+/// How long the thread leaves events alone where those whom they were for have work: more come together.
+const NAP: Duration = Duration::from_micros(250);
 /// How long the thread relies on workers that are awake before it looks whether they still come.
 const TRUST: Duration = Duration::from_millis(2);
 /// Both directions, hang-up of the peer's half, urgent data (at which reads stop short, so it must
@@ -190,12 +192,19 @@ impl Poller {
             self.seat.leave();
             match batch {
                 Ok(batch) => self.apply(batch, &mut wake),
-                Err(error) => panic!("the poller's epoll instance is unusable: {error}"),
+                Err(error) => unusable(&error),
             }
             // A worker that was woken comes by before it sleeps again.
-            let is_relieved =
-                wake.flush() > 0 || self.seat.is_handed_back(driver::any_worker_awake);
-            if is_relieved && driver::last_visit() != visit {
+            let woken = wake.flush();
+            if woken == 0 {
+                if !self.seat.is_handed_back(driver::any_worker_awake) {
+                    continue;
+                }
+                if driver::last_visit() == visit {
+                    thread::park_timeout(NAP);
+                }
+            }
+            if driver::last_visit() != visit {
                 self.rest();
             }
         }
@@ -244,8 +253,7 @@ impl Driver for Poller {
         let mut events = Events::<WORKER_BATCH>::new();
         let batch = events.wait(self.epoll.as_raw_fd(), timeout);
         self.seat.leave();
-        // An error is the poller thread's to report.
-        let Ok(batch) = batch else { return 0 };
+        let batch = batch.unwrap_or_else(|error| unusable(&error));
         self.apply(batch, wake);
         batch.len()
     }
@@ -261,6 +269,13 @@ impl Driver for Poller {
             thread.unpark();
         }
     }
+}
+
+/// Events are lost for good: says so, and ends the process.
+#[cold]
+fn unusable(error: &io::Error) -> ! {
+    let _abort = AbortOnUnwind;
+    panic!("the poller's epoll instance is unusable: {error}");
 }
 
 /// Prints the panic that ends the poller thread, and then ends the process.

@@ -297,3 +297,47 @@ fn a_look_at_events_against_an_alarm() {
         worker.join().unwrap();
     });
 }
+
+/// An event that wakes nobody, or a late alarm, ends the wait of a worker that is still asleep, which has
+/// left the seat; another one takes that meanwhile.
+#[test]
+fn a_wait_that_ends_for_nothing_against_a_summons() {
+    model("seat::a_wait_that_ends_for_nothing_against_a_summons", || {
+        let sleeper = Sleeper::new();
+        // An event that wakes nobody.
+        sleeper.alarm.ring();
+        let worker = {
+            let this = sleeper.clone();
+            sleeper.workers.start_asleep(0, move || {
+                while this.workers.idle.is_asleep(0) {
+                    if !this.seat.take(true) {
+                        this.futex.wait();
+                        continue;
+                    }
+                    let waited = this.berth.wait(
+                        || this.workers.idle.is_asleep(0),
+                        || {
+                            this.alarm.wait();
+                            this.seat.leave();
+                        },
+                    );
+                    if !waited {
+                        this.seat.leave();
+                    }
+                }
+            })
+        };
+        let other = {
+            let this = sleeper.clone();
+            // Another worker falls asleep, or the poller thread comes: it keeps the seat.
+            thread::spawn(move || {
+                let _ = this.seat.take(true);
+            })
+        };
+        if sleeper.workers.idle.summon(0) {
+            sleeper.unpark(&sleeper.alarm);
+        }
+        other.join().unwrap();
+        worker.join().unwrap();
+    });
+}

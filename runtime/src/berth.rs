@@ -8,6 +8,8 @@
 //!   fence(SeqCst)                          IN_DRIVER ? end its wait in the driver
 //!   still ASLEEP ? wait in the driver      else unpark its OS thread
 //!   IN_DRIVER = false
+//!   fence(SeqCst)
+//!   still ASLEEP ? again, or its futex
 //! ```
 //!
 //! The fences are totally ordered: either the worker sees that it is not asleep any more, and does not
@@ -45,6 +47,8 @@ impl Berth {
             wait();
         }
         self.0.store(false, Ordering::Relaxed);
+        // Pairs with the one in `wake`, before the worker looks again whether it is asleep.
+        fence(Ordering::SeqCst);
         waits
     }
 

@@ -13,9 +13,9 @@ use std::{io, thread};
 use bine_arch::overflow;
 
 use crate::awake::Awake;
-use crate::clock;
 use crate::runtime::release_thread;
 use crate::wait::WakeBatch;
+use crate::{clock, fork};
 
 /// A source of wake-ups. One thread at a time takes events from it: the one that has the *seat*.
 pub trait Driver: Sync {
@@ -156,7 +156,8 @@ pub fn start_thread(
     let begun = Arc::new(OnceLock::new());
     let tell = Arc::clone(&begun);
     drop(overflow::Headroom::hold_with(stack_size)?);
-    thread::Builder::new().name(name).stack_size(stack_size).spawn(move || {
+    let builder = thread::Builder::new().name(name).stack_size(stack_size);
+    fork::start_thread(builder, (), move || {
         release_thread();
         let told = tell.set(());
         debug_assert!(told.is_ok(), "a thread starts once");

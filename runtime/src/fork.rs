@@ -27,11 +27,18 @@
 //! something to attend to before it next waits (`interrupt.rs`). So all these look where they look
 //! anyhow, and those who never fork pay nothing.
 //!
+//! An OS thread that starts has locks of std's and of the allocator's for a moment, which no thread
+//! could start without in a child that was forked then. So no fork comes while a thread of bine's
+//! starts: [`start_thread`].
+//!
 //! What goes unnoticed is a fork by a bare system call, except by what spawns. And a child may hang
-//! at a lock that another thread of the parent's held when it was forked, as with any other library.
+//! at a lock that another thread of the parent's held when it was forked, as with any other library:
+//! std's, for one, where an OS thread of the program's own starts or ends.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::{fs, io, process};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fs, io, process, thread};
 
 use bine_arch::stack;
 
@@ -98,23 +105,68 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
+/// Held while an OS thread of bine's starts, and while one forks. Comes before the depots' locks, none
+/// of which is held by who starts a thread.
+static STARTING: Mutex<()> = Mutex::new(());
+
+std::thread_local! {
+    /// Of a thread that is about to fork.
+    static NOBODY_STARTS: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+/// Starts an OS thread, and waits until it has come to `body`: no child is forked before that.
+/// `headroom` is dropped when the thread is made: it may be what the thread needs to come so far.
+///
+/// # Errors
+///
+/// As of `spawn`.
+pub(crate) fn start_thread<H, T: Send + 'static>(
+    builder: thread::Builder,
+    headroom: H,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<thread::JoinHandle<T>> {
+    let runs = Arc::new(OnceLock::new());
+    let tell = Arc::clone(&runs);
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = builder.spawn(move || {
+        let told = tell.set(());
+        debug_assert!(told.is_ok(), "a thread starts once");
+        drop(tell);
+        body()
+    })?;
+    drop(headroom);
+    runs.wait();
+    Ok(started)
+}
+
 /// Runs before the fork, on the thread that forks.
 extern "C" fn before_fork() {
     #[cfg(debug_assertions)]
     turn::before_fork();
+    // In a destructor of a thread-local that comes after this one's, the child has to take its chance.
+    let _ = NOBODY_STARTS.try_with(|held| {
+        held.borrow_mut()
+            .get_or_insert_with(|| STARTING.lock().unwrap_or_else(PoisonError::into_inner));
+    });
     stack::fork::before();
+}
+
+/// Runs after the fork, in the parent and in the child.
+fn after_fork() {
+    stack::fork::after();
+    let _ = NOBODY_STARTS.try_with(RefCell::take);
 }
 
 /// Runs in the parent, before `fork` returns there.
 extern "C" fn in_parent() {
-    stack::fork::after();
+    after_fork();
     #[cfg(debug_assertions)]
     turn::in_parent();
 }
 
 /// Runs in the child, before `fork` returns there. Takes no lock, and calls no allocator.
 extern "C" fn mark_child() {
-    stack::fork::after();
+    after_fork();
     #[cfg(debug_assertions)]
     turn::in_child();
     GENERATION.fetch_add(1, Ordering::Relaxed);

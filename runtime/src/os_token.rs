@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::primitive::{Condvar, Mutex};
+use crate::primitive::{Condvar, CondvarMutex};
 
 /// Whether the token is available, and the one thread that may wait for it.
 #[derive(Debug)]
 pub struct OsToken {
-    available: Mutex<bool>,
+    available: CondvarMutex<bool>,
     changed: Condvar,
 }
 
@@ -20,7 +20,7 @@ impl Default for OsToken {
 impl OsToken {
     /// Not available.
     pub fn new() -> Self {
-        Self { available: Mutex::new(false), changed: Condvar::new() }
+        Self { available: CondvarMutex::new(false), changed: Condvar::new() }
     }
 
     /// Waits for the token and takes it.

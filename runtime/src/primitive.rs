@@ -7,7 +7,7 @@
 //! The two sides have one interface, which is the smaller of the two:
 //! - cells are reached through [`cell::UnsafeCell::with`] and `with_mut`, as in loom;
 //! - locks do not poison and `lock()` returns the guard, as in parking_lot;
-//! - a [`Condvar`] takes the guard and gives it back, as std's does.
+//! - a [`Condvar`] takes the guard of a [`CondvarMutex`] and gives it back, as std's does.
 //!
 //! What is read for an exchange to confirm is read by [`Guess::guess`]: loom does not see that the
 //! exchange may come before another thread's load if its own thread has loaded the word since.
@@ -34,23 +34,44 @@ pub trait Guess {
 mod under_std {
     pub use parking_lot::{Mutex, MutexGuard};
     pub use std::sync::Arc;
+    use std::sync::PoisonError;
     use std::time::Instant;
 
-    /// parking_lot's condition variable with std's interface.
+    /// What a [`Condvar`] waits with. std's, for they have no state but their own: parking_lot's share a
+    /// table, which a forked child has as another thread was just changing it.
     #[derive(Debug, Default)]
-    pub struct Condvar(parking_lot::Condvar);
+    pub struct CondvarMutex<T>(std::sync::Mutex<T>);
+
+    /// Its guard.
+    pub type CondvarGuard<'a, T> = std::sync::MutexGuard<'a, T>;
+
+    impl<T> CondvarMutex<T> {
+        /// A free one.
+        pub const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        /// Locks it.
+        #[inline]
+        pub fn lock(&self) -> CondvarGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    /// std's condition variable, without poisoning.
+    #[derive(Debug, Default)]
+    pub struct Condvar(std::sync::Condvar);
 
     impl Condvar {
         /// That nobody waits for.
         pub const fn new() -> Self {
-            Self(parking_lot::Condvar::new())
+            Self(std::sync::Condvar::new())
         }
 
         /// Waits until notified. May return for no reason.
         #[inline]
-        pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-            self.0.wait(&mut guard);
-            guard
+        pub fn wait<'a, T>(&self, guard: CondvarGuard<'a, T>) -> CondvarGuard<'a, T> {
+            self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
         }
 
         /// As [`wait`](Self::wait), until `deadline` at most. Whether that has passed. `guard` is of
@@ -58,12 +79,14 @@ mod under_std {
         #[inline]
         pub fn wait_until<'a, T>(
             &self,
-            _mutex: &'a Mutex<T>,
-            mut guard: MutexGuard<'a, T>,
+            _mutex: &'a CondvarMutex<T>,
+            guard: CondvarGuard<'a, T>,
             deadline: Instant,
-        ) -> (MutexGuard<'a, T>, bool) {
-            let timed_out = self.0.wait_until(&mut guard, deadline).timed_out();
-            (guard, timed_out)
+        ) -> (CondvarGuard<'a, T>, bool) {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            let (guard, waited) =
+                self.0.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner);
+            (guard, waited.timed_out())
         }
 
         /// Wakes one that waits.
@@ -243,6 +266,9 @@ mod under_loom {
             self.0.try_lock().ok()
         }
     }
+
+    /// What a [`Condvar`] waits with.
+    pub type CondvarMutex<T> = Mutex<T>;
 
     /// loom's condition variable with the interface of the other side.
     #[derive(Debug, Default)]

@@ -244,7 +244,11 @@ fn sleep_deeply(core: &Core, wake: &mut WakeBatch) {
             next => match next.checked_sub(clock::now()) {
                 Some(nanos @ 1..) => doze(core, Some(Duration::from_nanos(nanos)), wake),
                 _ if timer <= reap => break,
-                _ => reaper.reap(),
+                _ => {
+                    // It may have been in charge of events, and this takes long.
+                    driver::call();
+                    reaper.reap();
+                }
             },
         }
     }
@@ -280,6 +284,9 @@ fn doze(core: &Core, timeout: Option<Duration>, wake: &mut WakeBatch) {
         return park(timeout);
     }
     let mut visits = core.visits.get();
+    // Who came by before may be asleep by now. So each relies on those who came after it, and the last one
+    // takes the seat.
+    visits.look();
     if visits.are_made_by_others() {
         nap(TRUST);
         visits.look();

@@ -51,6 +51,8 @@ use std::{process, thread};
 use bine_arch::coroutine::{self, Coroutine, CoroutineState, Yielder};
 use parking_lot::Mutex;
 
+use crate::fork;
+
 /// Helpers that are made at a time.
 const BATCH: usize = 8;
 /// A helper's stack, in bytes. Address space: memory only as it is touched. (16 KiB were seen to do, on
@@ -157,7 +159,7 @@ fn charged() -> Option<Helper> {
     }
     drop(pool);
     let maker = thread::Builder::new().name("bine-panic-counts".into());
-    let mut made = maker.spawn(make).ok()?.join().ok()?;
+    let mut made = fork::start_thread(maker, (), make).ok()?.join().ok()?;
     // Ours before all: others may empty the pool as soon as these are there.
     let ours = made.pop();
     POOL.lock().charged.append(&mut made);

@@ -12,7 +12,7 @@ use std::future::pending;
 use std::io;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
 use bine_runtime::thread::{self, JoinHandle};
@@ -276,6 +276,32 @@ fn a_green_thread_that_ends_in_the_child_ends_it() {
     });
 }
 
+/// The OS thread that waits for the green one may hold a lock of its parker's when that forks, which the
+/// child must not come to. It does so for a moment only: hence many forks, each a little later or earlier.
+#[test]
+fn a_green_thread_ends_in_the_child_whatever_its_joiner_was_doing() {
+    const NAME: &str = "a_green_thread_ends_in_the_child_whatever_its_joiner_was_doing";
+    if std::env::var_os("BINE_TEST_RUNNER").is_some() {
+        eprintln!("skipped: an emulator does not fork a process with several threads");
+        return;
+    }
+    if !child::is_child() {
+        return child::run_to_success(NAME, &[]);
+    }
+    let runtime = Builder::new().workers(1).build().unwrap();
+    for round in 0..400 {
+        let child = runtime.run(move || {
+            for _ in 0..round * 7 % 500 {
+                std::hint::spin_loop();
+            }
+            split()
+        });
+        let status = status_of(child);
+        let aborted = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT;
+        assert!(aborted, "round {round}: {status}");
+    }
+}
+
 /// Forks. The child does nothing before it leaves its green thread, or the callback, and ends in a
 /// while if it hangs.
 fn split() -> libc::pid_t {
@@ -379,10 +405,13 @@ fn a_childs_child() {
 fn a_child_has_stacks_of_its_own() {
     in_a_process("a_child_has_stacks_of_its_own", |runtime| {
         let stop = Arc::new(AtomicBool::new(false));
+        let begun = Arc::new(Barrier::new(3));
         let trades: Vec<_> = (0..2)
             .map(|_| {
                 let (stop, handle) = (Arc::clone(&stop), runtime.handle());
+                let begun = Arc::clone(&begun);
                 std::thread::spawn(move || {
+                    begun.wait();
                     while !stop.load(Ordering::Relaxed) {
                         let threads = (0..64).map(|_| handle.spawn(thread::yield_now));
                         let threads: Vec<_> = threads.collect();
@@ -392,6 +421,8 @@ fn a_child_has_stacks_of_its_own() {
                 })
             })
             .collect();
+        // A thread that starts has a lock of std's for a moment, which every thread of a child's would want.
+        begun.wait();
         for _ in 0..40 {
             fork(|| Builder::new().workers(1).build().unwrap().run(|| 2) == 2).well();
         }

@@ -218,7 +218,7 @@ impl Depot {
     ///
     /// On a promise, this fails only if the kernel refuses a guard.
     pub(super) fn take(&self) -> io::Result<Slot> {
-        let (fresh, ahead) = {
+        let (mut fresh, ahead) = {
             let mut slots = self.lock();
             if let Some(slot) = slots.take_free() {
                 return Ok(slot);
@@ -233,7 +233,14 @@ impl Depot {
             }
         };
         // Without the lock: this is a system call, and other workers start green threads too.
-        let guarded = guard_mechanism().install_all(&fresh);
+        let mut guarded = guard_mechanism().install_all(&fresh);
+        if guarded.is_err() && fresh.left() > 1 {
+            // The one that is wanted may do.
+            let first = fresh.split(1);
+            self.lock().give_back_fresh(fresh);
+            guarded = guard_mechanism().install_all(&first);
+            fresh = first;
+        }
         let taken = self.lock().accept_guarded(fresh, guarded);
         self.withdraw(ahead);
         taken
@@ -244,8 +251,11 @@ impl Depot {
     fn promise_ahead(&self, slots: &Slots) -> usize {
         let ahead =
             (slots.guarded / GUARDED_BEFORE_ONE_AHEAD).min(GuardMechanism::MOST_AT_ONCE - 1);
-        let possible =
-            ahead > 0 && guard_mechanism().guards_many() && self.try_promise(ahead).is_ok();
+        // Where the depot cannot grow, others may be refused for want of these.
+        let possible = ahead > 0
+            && !self.supply.limited.load(Ordering::Relaxed)
+            && guard_mechanism().guards_many()
+            && self.try_promise(ahead).is_ok();
         if possible { ahead } else { 0 }
     }
 
@@ -423,6 +433,12 @@ impl Slots {
         Some(carved)
     }
 
+    /// Takes slots back that were carved and have no guards, or not all of them.
+    fn give_back_fresh(&mut self, fresh: FreshSlots) {
+        self.guarded -= fresh.left();
+        self.fresh.push_front(fresh);
+    }
+
     /// The first of the slots that were carved and are `guarded`, if they are; the others are free.
     fn accept_guarded(
         &mut self,
@@ -430,8 +446,7 @@ impl Slots {
         guarded: io::Result<()>,
     ) -> io::Result<Slot> {
         if let Err(e) = guarded {
-            self.guarded -= fresh.left();
-            self.fresh.push_front(fresh);
+            self.give_back_fresh(fresh);
             return Err(e);
         }
         let slot = fresh.carve().expect("at least one was carved");

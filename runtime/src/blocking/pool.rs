@@ -132,8 +132,8 @@ impl Pool {
         // Relaxed: a name.
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let headroom = overflow::Headroom::hold()?;
-        thread::Builder::new().name(format!("bine-blocking-{number}")).spawn(body)?;
-        drop(headroom);
+        let builder = thread::Builder::new().name(format!("bine-blocking-{number}"));
+        fork::start_thread(builder, headroom, body)?;
         running.wait();
         Ok(())
     }

@@ -122,7 +122,7 @@ mod process {
                     release_thread();
                     monitor.run()
                 };
-                let started = builder.spawn(body).map_err(|error| {
+                let started = fork::start_thread(builder, (), body).map_err(|error| {
                     let text = format!("cannot start the OS thread of the monitor: {error}");
                     io::Error::new(error.kind(), text)
                 })?;

@@ -131,7 +131,7 @@ fn start(
     };
     let headroom = overflow::Headroom::hold();
     let builder = thread::Builder::new().name(format!("bine-{kind}-{number}"));
-    headroom.and_then(|_until_it_is_made| builder.spawn(body)).map_err(|error| {
+    headroom.and_then(|headroom| fork::start_thread(builder, headroom, body)).map_err(|error| {
         // SAFETY: counted above, for a worker that there will not be. Not the last: the owner is
         // still there.
         unsafe { Shared::leave(shared) };

@@ -117,7 +117,8 @@ impl<W: Wake> Drop for Cancel<'_, W> {
 impl<W: Wake> Timers<W> {
     /// No timers, from `now` on.
     pub fn new(now: u64) -> Self {
-        let set = Set { wheel: Wheel::new(now), firing: Vec::new(), crowded: false };
+        let firing = Vec::with_capacity(BATCH);
+        let set = Set { wheel: Wheel::new(now), firing, crowded: false };
         Self { set: Mutex::new(set), next: AtomicU64::new(NEVER) }
     }
 
@@ -155,6 +156,8 @@ impl<W: Wake> Timers<W> {
     /// Takes out timers that are due at `now`, wakes what they name, and adds what is to be queued to
     /// `due`. True if there may be more of them: the caller queues those it has, and calls again.
     pub fn fire(&self, now: u64, due: &mut Vec<W::Woken>) -> bool {
+        // Not under the lock: an allocator that waits for a fork would keep it from the child.
+        due.reserve(BATCH);
         let mut set = self.set.lock();
         let Set { wheel, firing, crowded } = &mut *set;
         // What is woken lies where its waiter has left it, far from the caches: all of it is fetched

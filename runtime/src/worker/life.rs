@@ -6,6 +6,7 @@ use bine_arch::context;
 use bine_arch::stack::{Permit, Stack};
 
 use super::{Core, Left, OPERATION_BUDGET, core};
+use crate::fork;
 use crate::shared::Shared;
 use crate::task::{Task, TaskRef};
 use crate::wait::Unparker;
@@ -21,7 +22,13 @@ pub(super) unsafe extern "C" fn entry(core: usize, task: usize) -> ! {
         // reference is ours.
         let joiner = unsafe {
             Task::run(task);
-            Shared::count_end(current_worker());
+            let core = current_worker();
+            // Before anybody is woken for it: a joiner that is an OS thread of the parent's has a lock,
+            // which it may have held when the child was forked.
+            if core.stopping.get() && core.shared().is_forked() {
+                fork::abort_child();
+            }
+            Shared::count_end(core);
             Task::complete(task)
         };
         // Here, where the thread is still whole: a waker is somebody's code, and may block.

@@ -102,8 +102,10 @@ impl Core {
                 self.recalled.set(true);
                 return None;
             }
-            if driver::is_visit_due() {
-                self.look_for_events();
+            if driver::is_visit_due() && self.look_for_events() == Some(0) && !self.ready.is_empty()
+            {
+                // The first of them is to be run here; others may go before it.
+                self.shared().wake_for_work();
             }
             // In turn, so that neither keeps the other waiting for ever.
             let task = match tick.is_multiple_of(2 * MAINTENANCE_INTERVAL) {
