@@ -103,9 +103,11 @@ test_under_emulator() (
         packages+=(bine-sync bine-io)
     fi
     bounded cargo test "${build[@]}" "${packages[@]/#/--package=}" --lib --tests --no-run
+    echo "-- $arch: built after $SECONDS s"
     for package in "${packages[@]}"; do
         echo "-- $package on $arch"
         bounded cargo test -q "${build[@]}" -p "$package" --lib --tests
+        echo "-- $arch: $package done after $SECONDS s"
     done
 )
 

@@ -51,6 +51,7 @@ skipped=(
 build() {
     export RUSTFLAGS="${flags[*]} ${RUSTFLAGS:-}"
     cargo test "${arguments[@]}" --no-run --quiet
+    echo "-- built after $SECONDS s"
 }
 
 # Runs what was built, for at most $1 seconds.
