@@ -1,14 +1,12 @@
 //! The mutex does what std's does.
 
-mod random;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use crate::random::Random;
 use bine_sync::{Mutex, TryLockError};
-use random::Random;
 
 #[test]
 fn counts_every_addition() {

@@ -1,17 +1,14 @@
 //! Values that are watched.
 
-mod crowd;
-mod random;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::crowd::with_runtimes;
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::watch::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, channel};
-use crowd::with_runtimes;
-use random::Random;
 
 #[test]
 fn a_change_is_seen_once() {

@@ -1,16 +1,13 @@
 //! The lock for readers and writers does what std's does.
 
-mod crowd;
-mod random;
-
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
 use bine_runtime::thread::{Cancelled, yield_now};
 use bine_sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-use crowd::{crowd, panic_deliberately, with_runtimes};
 
 fn panics_with<T>(lock: &RwLock<T>, write: bool) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {

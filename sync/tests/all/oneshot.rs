@@ -1,16 +1,13 @@
 //! Channels for one message.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::crowd::with_runtimes;
+use crate::random::Random;
 use bine_runtime::thread;
 use bine_sync::oneshot::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, channel};
-use crowd::with_runtimes;
-use random::Random;
 
 #[test]
 fn a_message_is_received_once() {

@@ -1,21 +1,18 @@
 //! Channels with one receiver do what std's do.
 
-mod crowd;
-mod random;
-
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::crowd::with_runtimes;
+use crate::random::Random;
 use bine_runtime::thread;
 use bine_sync::mpsc::{
     IntoIter, Iter, Receiver, RecvError, RecvTimeoutError, SendError, Sender, SyncSender, TryIter,
     TryRecvError, TrySendError, channel, sync_channel,
 };
-use crowd::with_runtimes;
-use random::Random;
 
 #[test]
 fn messages_come_in_order_and_then_an_error() {

@@ -1,16 +1,13 @@
 //! The condition variable does what std's does.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
+use crate::random::Random;
 use bine_sync::{Condvar, Mutex};
-use crowd::{crowd, panic_deliberately, with_runtimes};
-use random::Random;
 
 /// Takers wait for permits that givers hand out, with and without a timeout; all are taken.
 #[test]

@@ -4,19 +4,16 @@
 //!
 //! Where those who wait depend on others, *servers* do what they wait for until the crowd has gone.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
+use crate::random::Random;
 use bine_runtime::Runtime;
 use bine_runtime::thread::{self, JoinHandle};
 use bine_sync::wait_queue::{self, Outcome};
 use bine_sync::{Barrier, Event, LazyLock, Mutex, Notify, broadcast, oneshot, watch};
-use crowd::{crowd, panic_deliberately, with_runtimes};
-use random::Random;
 
 fn count(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)

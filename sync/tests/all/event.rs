@@ -1,16 +1,13 @@
 //! Events, notifications and groups.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::{Event, Notify, WaitGroup};
-use crowd::{crowd, panic_deliberately, with_runtimes};
-use random::Random;
 
 #[test]
 fn an_event_stays_until_it_is_taken_back() {

@@ -1,18 +1,15 @@
 //! The semaphore: permits are neither lost nor made, and come in order.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::{
     AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphorePermit,
     TryAcquireError,
 };
-use crowd::{crowd, panic_deliberately, with_runtimes};
 
 #[test]
 fn permits_are_counted() {

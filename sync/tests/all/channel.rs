@@ -1,17 +1,15 @@
 //! What crossbeam-channel promises, of every flavor.
 
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::random::Random;
 use bine_sync::channel::{
     Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryRecvError,
     TrySendError, bounded, unbounded,
 };
-use random::Random;
 
 const MS: Duration = Duration::from_millis(1);
 

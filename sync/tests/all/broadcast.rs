@@ -1,18 +1,15 @@
 //! Messages for all.
 
-mod crowd;
-mod random;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::crowd::with_runtimes;
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::broadcast::{
     Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel,
 };
-use crowd::with_runtimes;
-use random::Random;
 
 #[test]
 fn each_receiver_gets_each_message() {

@@ -1,13 +1,11 @@
 //! The wait queue under load.
 
-mod random;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::random::Random;
 use bine_sync::wait_queue::{Outcome, wait, wake, wake_all, wake_one};
-use random::Random;
 
 #[test]
 fn another_value_does_not_wait() {

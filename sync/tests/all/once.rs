@@ -1,16 +1,13 @@
 //! `Once`, `OnceLock` and `LazyLock` do what std's do.
 
-mod crowd;
-mod random;
-
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crowd::{crowd, panic_deliberately, with_runtimes};
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::{LazyLock, Once, OnceLock};
-use crowd::{crowd, panic_deliberately, with_runtimes};
 
 fn panics<T>(f: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(f()))).expect_err("it panics");

@@ -1,16 +1,13 @@
 //! The barrier does what std's does.
 
-mod crowd;
-mod random;
-
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::crowd::with_runtimes;
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled};
 use bine_sync::{Barrier, BarrierWaitResult};
-use crowd::with_runtimes;
-use random::Random;
 
 #[test]
 fn formats_and_bounds_are_those_of_std() {

@@ -1,19 +1,17 @@
 //! Selects beside plain operations, on green threads and OS threads, with timeouts, cancellations and
 //! panics: every message arrives once or comes back, and nobody is left waiting.
 
-mod random;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled};
 use bine_runtime::{Builder, Runtime};
 use bine_sync::channel::{
     Receiver, Select, Sender, after, bounded, never, select, select_biased, tick, unbounded,
 };
-use random::Random;
 
 const SEED: u64 = 0x5e1ec7;
 

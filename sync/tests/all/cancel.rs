@@ -1,15 +1,13 @@
 //! Cancelled threads leave locks, permits and messages as they should be.
 
-mod random;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::random::Random;
 use bine_runtime::thread::{self, Cancelled, JoinHandle};
 use bine_runtime::{Builder, Runtime};
 use bine_sync::{Condvar, Mutex, channel};
-use random::Random;
 
 const SEED: u64 = 0xca9ce1;
 const THREADS: u64 = 64;
