@@ -7,7 +7,8 @@
 //! How a blocking operation goes (details in `readiness.rs` and `source.rs`):
 //!
 //! 1. The system call is tried, unless the descriptor is known not to be ready.
-//! 2. If it would block, the descriptor is registered with the poller, once in its life.
+//! 2. If it would block, the descriptor is registered with the poller, once in its life: in an epoll
+//!    instance of the worker's own, where threads stay on their workers, or in the process's.
 //! 3. The caller publishes its waker in the descriptor's slot and parks.
 //! 4. An event arrives, taken by a worker that is out of work or by the poller thread; the caller
 //!    is woken and tries again.
@@ -24,6 +25,8 @@ mod async_fd;
 mod fork;
 #[cfg(not(bine_loom))]
 pub mod fs;
+#[cfg(not(bine_loom))]
+mod lane;
 #[cfg(not(bine_loom))]
 pub mod net;
 #[cfg(not(bine_loom))]
@@ -52,12 +55,16 @@ mod source;
 pub mod stdio;
 #[cfg(not(bine_loom))]
 mod sys;
+#[cfg(bine_loom)]
+pub mod watch;
+#[cfg(not(bine_loom))]
+mod watch;
 
 #[cfg(not(bine_loom))]
 pub use async_fd::Async;
 #[cfg(not(bine_loom))]
 #[doc(hidden)]
-pub use poller::registrations;
+pub use poller::{lanes, registrations};
 
 #[cfg(bine_loom)]
 pub use self::absent::{Async, net, signal, unix};

@@ -1,4 +1,7 @@
-//! The seat: who may take events from the epoll instance, one at a time.
+//! The seat: who may take events from the process's epoll instance, one at a time.
+//!
+//! (A worker that has a lane, an epoll instance of its own, takes events there, and none here: `lane.rs`. It
+//! is not counted below. Where there are no other workers, the poller thread has the seat.)
 //!
 //! Whoever takes events holds the seat meanwhile, for a moment or, if it waits for them, for as long as
 //! it sleeps. So a wake-up that is meant for the one who waits (an event of the poller's eventfd) is
@@ -30,7 +33,8 @@
 //! or in the hands of a third one; if it comes after, then the poller thread sees nobody awake.
 //!
 //! A worker that is awake may be held by a green thread for long. The monitor then calls the poller
-//! thread; and so do a runtime that stops, whose workers are watched no more, and a worker that ends. The
+//! thread; and so do a runtime that stops, whose workers are watched no more, a worker that ends, and one
+//! that opens a lane. The
 //! poller thread relies on what it sees then only if somebody waits in the seat: one who only looks may
 //! be held next.
 #![cfg_attr(

@@ -134,7 +134,7 @@ impl<T: AsFd> Source<T> {
     /// Registers the descriptor now and not when it first has to wait, to find out whether it can
     /// be waited for. It need not be exhausted: what it is ready for, registering tells.
     pub(crate) fn register(&self) -> io::Result<()> {
-        self.registration.register(self.raw_fd(), Direction::Read).map(drop)
+        self.registration.register(self.raw_fd(), Direction::Read, true).map(drop)
     }
 
     /// Ends the registration, and gives the descriptor back as it is: non-blocking.
@@ -225,7 +225,9 @@ impl<T: AsFd> Source<T> {
             _ => match operation() {
                 Attempt::Done(result) | Attempt::Short(result) => return sys::to_result(result),
                 Attempt::WouldBlock if nonblocking => return Err(would_block()),
-                Attempt::WouldBlock => self.registration.register(self.raw_fd(), direction)?,
+                Attempt::WouldBlock => {
+                    self.registration.register(self.raw_fd(), direction, false)?
+                }
             },
         };
         let mut thread = CallingThread { timeout: limit.timeout, deadline: None };
@@ -288,23 +290,30 @@ struct Entry {
     slot: &'static Slot,
     token: Token,
     fd: RawFd,
+    /// The epoll instance that it is in, which is never closed.
+    instance: RawFd,
+    by_number: bool,
 }
 
 // The lock guards nothing but the making of the entry.
 impl RefUnwindSafe for Registration {}
 
 impl Registration {
-    /// The entry, made if need be, for `fd`, in which `exhausted` has just said EAGAIN.
+    /// The entry, made if need be, for `fd`, in which `exhausted` has just said EAGAIN, or which is registered
+    /// by its number: as [`Poller::register_number`](poller::Poller::register_number).
     #[cold]
-    fn register(&self, fd: RawFd, exhausted: Direction) -> io::Result<&Entry> {
+    fn register(&self, fd: RawFd, exhausted: Direction, by_number: bool) -> io::Result<&Entry> {
         // Also fails in a forked child, where the lock might be held for ever.
         let poller = poller::get()?;
         let _adding = self.adding.lock();
         if let Some(entry) = self.entry.get() {
             return Ok(entry);
         }
-        let (slot, token) = poller.register(fd, exhausted)?;
-        Ok(self.entry.get_or_init(|| Entry { slot, token, fd }))
+        let (slot, token, instance) = match by_number {
+            true => poller.register_number(fd, exhausted)?,
+            false => poller.register(fd, exhausted)?,
+        };
+        Ok(self.entry.get_or_init(|| Entry { slot, token, fd, instance, by_number }))
     }
 }
 
@@ -313,7 +322,10 @@ impl Drop for Registration {
         let Some(entry) = self.entry.take() else { return };
         // In a forked child the registration is the parent's, and is left alone.
         if let Ok(poller) = poller::get() {
-            poller.deregister(entry.fd, entry.token);
+            match entry.by_number {
+                true => poller.deregister_number(entry.instance, entry.fd, entry.token),
+                false => poller.deregister(entry.instance, entry.fd, entry.token),
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How many workers of the process are awake: one of them looks after events, if nobody waits for them.
+//! How many workers of the process are awake: one of them looks after events, if nobody waits for them. Those
+//! that have a lane are not counted.
 
 use crate::primitive::atomic::{AtomicUsize, Ordering, fence};
 
@@ -35,7 +36,7 @@ impl Awake {
         self.workers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It ends.
+    /// It ends, or has a lane from now on.
     pub fn end(&self) {
         self.workers.fetch_sub(1, Ordering::Relaxed);
     }

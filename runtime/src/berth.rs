@@ -1,4 +1,4 @@
-//! Where a worker sleeps: on its OS thread's own futex, or in the driver, where events wake it too.
+//! Where a worker sleeps: on its OS thread's own futex, or in the driver or its lane, where events wake it too.
 //!
 //! ```text
 //!   worker                                 waker

@@ -4,7 +4,14 @@
 //! The arrow between the crates points from `io` to `runtime`, so the runtime cannot call the
 //! poller by name. Instead the poller [`install`]s itself once for the process, and every worker
 //! that is out of work asks the installed driver for events, and waits for them there.
+//!
+//! Workers whose threads stay have something of their own to ask, a [`Lane`], once one of those threads waits
+//! for events. Then they are not in charge of the driver's other events any more, and nobody is of the lane's
+//! while the worker does not come by: so whoever knows that it may not for long has it watched. That is the
+//! worker itself, before it does what takes long, and when it ends; the monitor, of one that is held; and a
+//! runtime that stops, which the monitor forgets.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,8 +20,10 @@ use std::{io, thread};
 use bine_arch::overflow;
 
 use crate::awake::Awake;
+use crate::berth::Berth;
 use crate::runtime::release_thread;
 use crate::wait::WakeBatch;
+use crate::worker::{self, Core};
 use crate::{clock, fork};
 
 /// A source of wake-ups. One thread at a time takes events from it: the one that has the *seat*.
@@ -42,9 +51,36 @@ pub trait Driver: Sync {
     /// Nobody looks after events any more, or nobody may for long: somebody else must take the seat, if it
     /// is free.
     fn call(&self);
+
+    /// A lane for a worker that has none yet, or `None` if the system refuses it.
+    fn open_lane(&self) -> Option<&'static dyn Lane>;
 }
 
-/// The workers of all runtimes.
+/// A source of wake-ups of one worker's own, for what its threads wait for, which stay there. As a file it
+/// is the epoll instance.
+///
+/// What it brings is never left alone for long: the worker comes by often, or waits in it, or else somebody
+/// has it *watched*. Then whoever takes the driver's events takes those of the lane as well.
+pub trait Lane: AsRawFd + Sync {
+    /// As [`Driver::wait`], for the worker. Ends a watch. There is no seat.
+    fn wait(&self, timeout: Option<Duration>, wake: &mut WakeBatch) -> usize;
+
+    /// The worker is about to wait, and has a SeqCst fence before it looks for the last time whether it is
+    /// to; or it has waited.
+    fn set_waits(&self, waits: bool);
+
+    /// Ends the wait of the worker, or its next one.
+    fn end_wait(&self);
+
+    /// The worker may not come for long. Nothing, if it waits, as things look, unless `for_good`: that is for
+    /// one that may be held and is watched by the monitor no more. It does not end this by coming by.
+    fn watch(&self, for_good: bool);
+
+    /// The worker ends, or has no use for it. The lane is watched until another one has it.
+    fn release(&self);
+}
+
+/// The workers of all runtimes, but those that have a lane.
 static AWAKE: Awake = Awake::new();
 /// When a worker last came to look for events, in nanoseconds.
 static LAST_VISIT: AtomicU64 = AtomicU64::new(0);
@@ -84,7 +120,15 @@ pub(crate) fn worker_starts() {
 }
 
 /// It ends. It may have been in charge of events.
-pub(crate) fn worker_ends() {
+pub(crate) fn worker_ends(lane: &OwnLane) {
+    match lane.get() {
+        Some(lane) => lane.release(),
+        None => leave_charge(),
+    }
+}
+
+/// A worker will not look after the driver's events any more.
+fn leave_charge() {
     AWAKE.end();
     call();
 }
@@ -97,14 +141,125 @@ pub(crate) fn call() {
     }
 }
 
-/// A worker is about to sleep. It takes the seat, unless [`any_worker_awake`] after this.
-pub(crate) fn worker_sleeps() {
-    AWAKE.fall_asleep();
+/// A worker is about to sleep. It takes the seat, unless [`any_worker_awake`] after this; or it waits in
+/// its lane.
+pub(crate) fn worker_sleeps(lane: &OwnLane) {
+    if !lane.is_open() {
+        AWAKE.fall_asleep();
+    }
 }
 
 /// It has woken up.
-pub(crate) fn worker_wakes() {
-    AWAKE.wake_up();
+pub(crate) fn worker_wakes(lane: &OwnLane) {
+    if !lane.is_open() {
+        AWAKE.wake_up();
+    }
+}
+
+/// A worker's lane: none in a migrating runtime, nor before one of the worker's threads first waits for a
+/// descriptor. Opened by the worker, while a green thread runs there.
+#[derive(Default)]
+pub(crate) struct OwnLane {
+    lane: OnceLock<&'static dyn Lane>,
+    /// When the worker last came by, as [`LAST_VISIT`].
+    last_visit: AtomicU64,
+}
+
+impl OwnLane {
+    pub(crate) fn is_open(&self) -> bool {
+        self.get().is_some()
+    }
+
+    fn get(&self) -> Option<&'static dyn Lane> {
+        self.lane.get().copied()
+    }
+
+    /// By the worker. From now on it looks after the lane alone.
+    #[cold]
+    fn open(&self, driver: &dyn Driver) -> Option<&'static dyn Lane> {
+        let lane = driver.open_lane()?;
+        self.note_visit();
+        if self.lane.set(lane).is_err() {
+            unreachable!("one thread opens the worker's lane, and does not park meanwhile");
+        }
+        leave_charge();
+        Some(lane)
+    }
+
+    fn note_visit(&self) {
+        // Relaxed, here and below: a hint.
+        self.last_visit.store(clock::now(), Ordering::Relaxed);
+    }
+
+    fn is_visited_since(&self, interval: u64, now: u64) -> bool {
+        now.saturating_sub(self.last_visit.load(Ordering::Relaxed)) <= interval
+    }
+
+    /// Has somebody look after the lane, if there is one, since the worker may not come for long: as
+    /// [`Lane::watch`].
+    pub(crate) fn watch(&self, for_good: bool) {
+        if let Some(lane) = self.get() {
+            lane.watch(for_good);
+        }
+    }
+
+    /// As [`watch`](Self::watch), if the worker has not come by lately. For the monitor, at `now`, of a
+    /// worker that is not asleep.
+    pub(crate) fn look_after(&self, now: u64) {
+        if self.is_open() && !self.is_visited_since(LATE, now) {
+            self.watch(false);
+        }
+    }
+
+    /// By the worker: takes what is ready.
+    fn poll(&self, lane: &dyn Lane, wake: &mut WakeBatch) -> usize {
+        self.note_visit();
+        lane.wait(Some(Duration::ZERO), wake)
+    }
+
+    /// By the worker, which sleeps in `berth`, and waits in the lane unless it is not asleep any more. False
+    /// if there is no lane.
+    pub(crate) fn wait(
+        &self,
+        berth: &Berth,
+        is_asleep: impl FnOnce() -> bool,
+        timeout: Option<Duration>,
+        wake: &mut WakeBatch,
+    ) -> bool {
+        let Some(lane) = self.get() else { return false };
+        lane.set_waits(true);
+        berth.wait(is_asleep, || {
+            lane.wait(timeout, wake);
+        });
+        // First, for the monitor.
+        self.note_visit();
+        lane.set_waits(false);
+        true
+    }
+
+    /// Ends the worker's wait, in its lane or in the seat.
+    pub(crate) fn end_wait(&self) {
+        match self.get() {
+            Some(lane) => lane.end_wait(),
+            None => installed().into_iter().for_each(Driver::end_wait),
+        }
+    }
+}
+
+/// The lane of the worker that runs the calling green thread, if it stays there. Opened if need be; none if
+/// the system refuses it.
+pub fn lane() -> Option<&'static dyn Lane> {
+    let (core, _) = worker::green()?;
+    let shared = core.shared();
+    if shared.migrating || shared.are_lanes_closed() {
+        return None;
+    }
+    let own = &core.remote().lane;
+    own.get().or_else(|| {
+        let lane = own.open(installed()?)?;
+        shared.lane_opened(own);
+        Some(lane)
+    })
 }
 
 /// What a worker knows of the visits of others.
@@ -182,10 +337,15 @@ pub(crate) fn installed() -> Option<&'static dyn Driver> {
     DRIVER.get().copied()
 }
 
-/// Takes events that are ready, if somebody brings events and nobody else takes them.
+/// Takes events that are ready, if somebody brings events and nobody else takes them: those of the worker's
+/// lane, if it has one.
 #[inline]
-pub(crate) fn poll(visits: &mut Visits, wake: &mut WakeBatch) -> usize {
+pub(crate) fn poll(core: &Core, visits: &mut Visits, wake: &mut WakeBatch) -> usize {
     let Some(driver) = installed() else { return 0 };
+    let own = &core.remote().lane;
+    if let Some(lane) = own.get() {
+        return own.poll(lane, wake);
+    }
     visits.note();
     match driver.take_seat(false) {
         true => driver.wait(Some(Duration::ZERO), wake),
@@ -194,7 +354,10 @@ pub(crate) fn poll(visits: &mut Visits, wake: &mut WakeBatch) -> usize {
 }
 
 /// Whether a worker that is not out of work should look for events.
-pub(crate) fn is_visit_due() -> bool {
+pub(crate) fn is_visit_due(own: &OwnLane) -> bool {
+    if own.is_open() {
+        return !own.is_visited_since(VISIT_INTERVAL, clock::now());
+    }
     installed().is_some_and(|driver| {
         !driver.is_attended() && clock::now().saturating_sub(last_visit()) > VISIT_INTERVAL
     })

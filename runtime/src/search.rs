@@ -59,7 +59,7 @@ pub(crate) fn run(core: &Core) {
     core.set_stopping();
     stop_searching(core, &mut searching);
     hand_back_fresh(core);
-    driver::worker_ends();
+    driver::worker_ends(&core.remote().lane);
     Core::enter(ptr::null());
 }
 
@@ -93,7 +93,8 @@ fn search(core: &Core, searching: &mut bool, random: &mut u32) -> Option<NonNull
         if let Some(task) = steal(core, random, last).or_else(|| core.take_injected()) {
             return Some(task);
         }
-        if !core.inbox().is_empty() {
+        // With a lane, to sleep is one system call, and there may be neighbours that send what comes next.
+        if !core.inbox().is_empty() || core.remote().lane.is_open() && !shared.has_stealable() {
             break;
         }
         for _ in 0..16 << round {
@@ -205,9 +206,10 @@ impl Rest for Sleep<'_> {
         self.started.set(clock::now());
         let spun = self.core.spins() && spin(self.core, self.started.get());
         if !spun {
-            driver::worker_sleeps();
+            let lane = &self.core.remote().lane;
+            driver::worker_sleeps(lane);
             sleep_deeply(self.core, &mut self.wake.borrow_mut());
-            driver::worker_wakes();
+            driver::worker_wakes(lane);
         }
     }
 
@@ -247,6 +249,7 @@ fn sleep_deeply(core: &Core, wake: &mut WakeBatch) {
                 _ => {
                     // It may have been in charge of events, and this takes long.
                     driver::call();
+                    core.remote().lane.watch(false);
                     reaper.reap();
                 }
             },
@@ -259,8 +262,9 @@ const NAP: Duration = Duration::from_micros(250);
 /// How long it relies on the visits of others before it looks whether they still come.
 const TRUST: Duration = Duration::from_millis(2);
 
-/// Sleeps until woken, until `timeout` has passed, or for no reason; in the driver's seat, if there is
-/// one and it is free. Then events end the sleep, too, and `wake` has whom they wake.
+/// Sleeps until woken, until `timeout` has passed, or for no reason; in the worker's lane, or else in the
+/// driver's seat, if there is one and it is free. Then events end the sleep, too, and `wake` has whom they
+/// wake.
 ///
 /// Two leave the seat alone for a while: who knows that others who are awake look for events often, since
 /// each event would wake this worker for nothing; and who has just taken events that were all for others,
@@ -273,6 +277,10 @@ fn doze(core: &Core, timeout: Option<Duration>, wake: &mut WakeBatch) {
     let nap =
         |longest| thread::park_timeout(timeout.map_or(longest, |timeout| timeout.min(longest)));
     let Some(driver) = driver::installed() else { return park(timeout) };
+    let is_asleep = || core.shared().idle.is_asleep(core.index);
+    if core.remote().lane.wait(&core.remote().berth, is_asleep, timeout, wake) {
+        return;
+    }
     if core.hands_over.take() {
         return nap(NAP);
     }
@@ -295,7 +303,6 @@ fn doze(core: &Core, timeout: Option<Duration>, wake: &mut WakeBatch) {
     if !driver.take_seat(true) {
         return park(timeout);
     }
-    let is_asleep = || core.shared().idle.is_asleep(core.index);
     let wait = || driver::wait(driver, timeout, &mut visits, wake);
     if core.remote().berth.wait(is_asleep, wait) {
         core.visits.set(visits);

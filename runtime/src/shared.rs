@@ -5,7 +5,7 @@ mod spawn;
 use std::panic;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
 use std::{io, ptr, thread};
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::berth::Berth;
 use crate::check_tls::CheckTls;
-use crate::driver::{self, Driver};
+use crate::driver::{self, OwnLane};
 use crate::fork;
 use crate::idle::Idle;
 use crate::interrupt::Shield;
@@ -43,6 +43,8 @@ pub(crate) struct Remote {
     pub(crate) thread: OnceLock<thread::Thread>,
     /// Where the worker sleeps.
     pub(crate) berth: Berth,
+    /// Where events come for what is waited for there.
+    pub(crate) lane: OwnLane,
     /// How many threads have started there, have not ended and can run nowhere else. A hint.
     pub(crate) residents: AtomicUsize,
     /// The last to wake it was another worker.
@@ -112,6 +114,8 @@ pub(crate) struct Shared {
     /// The process that has the workers; a fork of it has none.
     process: fork::Process,
     stopping: AtomicBool,
+    /// Workers open no lanes any more.
+    lanes_closed: AtomicBool,
     /// The workers that have not left, the `Runtime`, and who spawns through a handle. Whoever leaves
     /// last settles.
     present: Presence,
@@ -156,6 +160,7 @@ impl Shared {
             stack_size,
             process: fork::Process::current(),
             stopping: AtomicBool::new(false),
+            lanes_closed: AtomicBool::new(false),
             present: Presence::new(),
             keeping: Keeping::new(),
             settling: Settling::default(),
@@ -228,10 +233,7 @@ impl Shared {
         remote.woken_by_peer.store(peer, Ordering::Relaxed);
         let thread = remote.thread.get();
         let thread = thread.expect("a worker that sleeps has said which thread it is");
-        remote.berth.wake(
-            || driver::installed().into_iter().for_each(Driver::end_wait),
-            || thread.unpark(),
-        );
+        remote.berth.wake(|| remote.lane.end_wait(), || thread.unpark());
     }
 
     /// As [`wake_worker`](Self::wake_worker), on behalf of an event, which no peer has caused.
@@ -433,6 +435,7 @@ impl Shared {
 
     /// Tells the workers to leave.
     pub(crate) fn stop(&self) {
+        self.watch_lanes();
         self.stopping.store(true, Ordering::Relaxed);
         // Pairs with the fence in `Idle::fall_asleep`: a worker either sees `stopping` in its last
         // look or is seen asleep here. (`wake_worker` has the fence.)
@@ -441,6 +444,29 @@ impl Shared {
         }
         // One of them may be in charge of events, and held: the monitor has forgotten it.
         driver::call();
+    }
+
+    /// The monitor has forgotten the workers, and each of them may be held for ever: somebody else looks after
+    /// their lanes from now on. Before they are told to leave, so that no lane is another worker's by now.
+    fn watch_lanes(&self) {
+        self.lanes_closed.store(true, Ordering::Relaxed);
+        // Pairs with the one in `lane_opened`: that one sees the lanes closed, or this one the lane.
+        fence(Ordering::SeqCst);
+        self.members().iter().for_each(|remote| remote.lane.watch(true));
+    }
+
+    pub(crate) fn are_lanes_closed(&self) -> bool {
+        // Relaxed: a hint, or after a fence.
+        self.lanes_closed.load(Ordering::Relaxed)
+    }
+
+    /// By the worker that has opened it.
+    pub(crate) fn lane_opened(&self, lane: &OwnLane) {
+        // Pairs with the one in `watch_lanes`.
+        fence(Ordering::SeqCst);
+        if self.are_lanes_closed() {
+            lane.watch(true);
+        }
     }
 
     /// The runtime is dropped, by a thread that is none of its own. Returns when all is settled, or at

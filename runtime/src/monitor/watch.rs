@@ -206,6 +206,9 @@ impl Look<'_> {
         summary.seen.awake |= !asleep;
         // One that runs no green thread has been woken, and waits for a processor.
         let runs = !self.remote().visible.current().is_null();
+        if !asleep {
+            self.remote().lane.look_after(self.now);
+        }
         if asleep || !runs || tick != sample.tick {
             summary.seen.changed |= tick != sample.tick;
             summary.free += usize::from(!asleep);

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::affinity;
 use super::callbacks::Callbacks;
 use crate::berth::Berth;
+use crate::driver::OwnLane;
 use crate::queue::Inbox;
 use crate::shared::{Counters, Remote, Shared};
 use crate::timer::Timers;
@@ -30,6 +31,7 @@ pub(super) fn remote() -> CachePadded<Remote> {
         timers: Timers::new(clock::now()),
         thread: OnceLock::new(),
         berth: Berth::new(),
+        lane: OwnLane::default(),
         residents: AtomicUsize::new(0),
         woken_by_peer: AtomicBool::new(false),
         haunted: AtomicBool::new(false),

@@ -102,7 +102,9 @@ impl Core {
                 self.recalled.set(true);
                 return None;
             }
-            if driver::is_visit_due() && self.look_for_events() == Some(0) && !self.ready.is_empty()
+            if driver::is_visit_due(&self.remote().lane)
+                && self.look_for_events() == Some(0)
+                && !self.ready.is_empty()
             {
                 // The first of them is to be run here; others may go before it.
                 self.shared().wake_for_work();
@@ -130,7 +132,7 @@ impl Core {
     pub(crate) fn look_for_events(&self) -> Option<usize> {
         let mut wake = WakeBatch::new();
         let mut visits = self.visits.get();
-        let taken = driver::poll(&mut visits, &mut wake);
+        let taken = driver::poll(self, &mut visits, &mut wake);
         self.visits.set(visits);
         (taken > 0).then(|| wake.flush())
     }
